@@ -1,0 +1,23 @@
+"""What the tests share: where real data are, and how a test that needs an absent part is skipped or failed."""
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip the test at a user's, who may lack this part; fail it where everything must be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real mail samples, which are not part of the project."""
+    folder = os.environ.get("ENFORCEMENT_REAL_DATA")
+    if not folder:
+        absent("ENFORCEMENT_REAL_DATA names no folder with the real mail samples")
+    return Path(folder)
