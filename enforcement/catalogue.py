@@ -124,7 +124,7 @@ class Catalogue:
         if placed.release is None:  # newer than its line: nothing is known to be missing
             return Dates(unsupported_since=unsupported_since)
         return Dates(
-            missing_since=self._missing_since(placed.release, hop, count_private_updates),
+            missing_since=self._missing_since(placed.release, hop, count_private_updates=count_private_updates),
             unsupported_since=unsupported_since,
             exploited_since=self._exploited_since(placed.release, hop),
         )
@@ -138,7 +138,7 @@ class Catalogue:
                 found.setdefault(release.product, []).append(release)
         return found
 
-    def _missing_since(self, release: Release, hop: Hop, count_private_updates: bool) -> date | None:
+    def _missing_since(self, release: Release, hop: Hop, *, count_private_updates: bool) -> date | None:
         return next(
             (
                 update.released_on
