@@ -1,0 +1,75 @@
+# The workbench's chores. `make` alone lists them; two of them are enough: `make report`, `make test`.
+# Needs make and Python 3.11 or newer. Everything else goes into .venv, pinned and hashed by requirements.lock.
+
+PYTHON ?= python3
+VENV   ?= .venv
+STORE  ?= data/traffic.duckdb
+ARGS   ?=
+
+BIN       := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Stays quiet, asks nothing, and takes the registry and certificates that pip is set up with on this machine.
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip
+UV  := $(BIN)/uv
+
+# A virtual environment that another checkout has set up is set up anew: the project in it is that checkout.
+ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
+STALE := stale
+endif
+
+.PHONY: help venv sample report test lint bench lab lock clean stale
+.DEFAULT_GOAL := help
+
+help:  ## show these lines
+	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '  make %-8s%s\n' "$$name" "$$text"; done
+
+venv: $(INSTALLED)  ## set up .venv from requirements.lock (PYTHON=python3.12 to choose, VENV=path to put it elsewhere)
+	@:
+
+$(INSTALLED): requirements.lock pyproject.toml $(STALE)
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=/path/to/python3" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv package (on Debian: python3-venv)" >&2; exit 2; }
+	@echo "setting up $(VENV) from requirements.lock (about 30 s)" >&2
+	@grep -qs "$$(cd $(VENV) 2>/dev/null && pwd)" $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@# uv installs several times as fast as pip; where it cannot be had, pip does the same.
+	@awk '/^[^ #]/ { mine = /^uv==/ } mine' requirements.lock >$(VENV)/uv.txt
+	@index=$$($(PIP) config list | sed -n "s/^[^=]*[.]index-url='\(.*\)'\$$/\1/p" | tail -n 1); \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
+	$(PIP) install -qq --no-deps --require-hashes -r $(VENV)/uv.txt \
+	&& $(UV) pip sync --python $(BIN)/python --quiet --compile-bytecode --require-hashes requirements.lock \
+	|| { echo "going on without uv, which is slower (about 1 min)" >&2; \
+	     $(PIP) install -qq --no-deps --require-hashes -r requirements.lock; }
+	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	@echo "$(CURDIR)" >$@
+
+sample: $(STORE)
+
+$(STORE): | $(INSTALLED)
+	@echo "no mail history at $(STORE): making a sample of 1,000,000 messages" >&2
+	@$(BIN)/enforcement sample --store $(STORE)
+
+report: $(INSTALLED) $(STORE)  ## run the notebooks over data/traffic.duckdb (a sample, if there is none) and write the pages
+	@$(BIN)/enforcement report --store $(STORE)
+
+test: $(INSTALLED)  ## run all tests and doctests (ARGS=tests/test_builds.py for some)
+	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+lint: $(INSTALLED)  ## check style, types, layers and that requirements.lock is what pyproject.toml asks for
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/test_layers.py tests/test_project.py
+
+bench: $(INSTALLED)  ## measure the speed of what has to be fast
+	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+lab: $(INSTALLED)  ## open the notebooks in JupyterLab
+	@$(BIN)/enforcement lab
+
+lock: $(INSTALLED)  ## derive requirements.lock from pyproject.toml, keeping what is pinned (ARGS=--upgrade to renew)
+	@$(UV) pip compile --python $(BIN)/python --quiet pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) -o requirements.lock
+
+clean:  ## remove .venv and caches; data and reports stay
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
