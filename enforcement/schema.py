@@ -60,7 +60,7 @@ HANDOVER_DAYS: Final[Schema] = {
 CLOCK_STARTS: Final[Schema] = {"server_id": pl.Int32, "build_id": pl.Int32, "first_detected_on": pl.Date}
 
 # A row: what a build, seen on a kind of hop, proves, and from when a policy's rules call it vulnerable.
-# `proves` is null without a release; `rule` and `vulnerable_from` are null when no rule ever applies.
+# `proves` is padded; for a build newer than its line it is the number seen itself. `rule` and `vulnerable_from` are null when no rule ever applies.
 STANDINGS: Final[Schema] = {
     "build_id": pl.Int32,
     "build": pl.String,
@@ -77,6 +77,17 @@ STANDINGS: Final[Schema] = {
     "below_minimum_since": pl.Date,
     "vulnerable_from": pl.Date,
     "rule": pl.String,
+}
+
+# A row: a span of days of a server's spell in a cohort on which its clock runs, or stands still (paused or exempt).
+SPELL_SPANS: Final[Schema] = {
+    "server_id": pl.Int32,
+    "cohort": pl.String,
+    "spell": pl.Int32,
+    "from_on": pl.Date,
+    "until_on": pl.Date,
+    "clock_at_start": pl.Int32,
+    "running": pl.Boolean,
 }
 
 # A row: a span of days of a spell on which a server's messages of one build are subject.
@@ -131,6 +142,9 @@ TRAFFIC_BASE: Final[Schema] = {
     "in_scope": pl.Int64,
     "vulnerable": pl.Int64,
 }
+
+# A row: a span of days on which a server's clock stands still; the spans of a server do not meet.
+STILL_SPANS: Final[Schema] = {"server_id": pl.Int32, "from_on": pl.Date, "until_on": pl.Date}
 
 # A row: pause days that a tenant asked for, from a day on.
 PAUSES: Final[Schema] = {"tenant": pl.String, "from": pl.Date, "days": pl.Int64}

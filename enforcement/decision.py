@@ -1,0 +1,149 @@
+"""The decision on one try of a message: the one meaning of the product, which everything fast is checked against."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
+
+from enforcement.builds import Evidence
+from enforcement.policy import Policy, Window
+from enforcement.verdict import Verdict, reply, verdict_at, window_minute
+
+
+class Still(NamedTuple):
+    """Days on which a server's clock stands still, `until_on` the first day after them, and why."""
+
+    from_on: date
+    until_on: date
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All that a verdict needs to know of a message besides its time: its build, its server, and that server's clock.
+
+    The spell is the one of the server and the message's cohort that has begun last on or before the day; None: there
+    is none, so that the message begins one.
+    """
+
+    server: str
+    tenant: str
+    build: str | None
+    evidence: Evidence
+    product: str | None
+    vulnerable_from: date | None
+    rule: str | None
+    route: str
+    cohort: str | None
+    cohort_starts_on: date | None
+    spell_from_on: date | None
+    still: tuple[Still, ...] = ()
+    minute_offset: int = 0
+
+    def untouched(self, policy: Policy, day: date) -> tuple[str, date | None] | None:
+        """Say why the policy may not touch the message on this day, and on which day that changes; None: it may."""
+        starts_on = self.cohort_starts_on
+        reasons: tuple[tuple[bool, str, date | None], ...] = (
+            (self.evidence is Evidence.CLOUD, f"{self.build} is Exchange Online itself", None),
+            (self.evidence is Evidence.UNKNOWN, f"the catalogue does not know {self.build or 'a missing build'}", None),
+            (self.vulnerable_from is None, f"no rule calls {self.build} vulnerable", None),
+            (
+                self.vulnerable_from is not None and day < self.vulnerable_from,
+                f"{self.build} is not vulnerable before {self.vulnerable_from}",
+                self.vulnerable_from,
+            ),
+            (self.route not in policy.routes, f"the policy does not touch messages that come {self.route}", None),
+            (starts_on is None, f"no cohort takes in {self.product} of {self.tenant}", None),
+            (
+                starts_on is not None and day < starts_on,
+                f"cohort {self.cohort!r} starts on {starts_on}",
+                starts_on,
+            ),
+        )
+        return next(((why, changes_on) for holds, why, changes_on in reasons if holds), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A verdict that explains itself. Stages count from 1; what does not apply is None."""
+
+    verdict: Verdict
+    code: int | None = None
+    enhanced_code: str | None = None
+    text: str | None = None
+    stage: int | None = None
+    phase: str | None = None
+    clock: int | None = None
+    rule: str | None = None
+    why: str
+    next_change_on: date | None = None
+
+
+def decide(state: State, policy: Policy, sent_at: datetime) -> Decision:
+    """Decide on one try of a message at a UTC time."""
+    day = sent_at.date()
+    untouched = state.untouched(policy, day)
+    if untouched is not None:
+        why, changes_on = untouched
+        return Decision(verdict=Verdict.ACCEPT, why=why, next_change_on=changes_on)
+    clock = clock_on(state, day)
+    index = policy.stage_at(clock)
+    stage = policy.stages[index]
+    standing_still = still_on(state, day)
+    if standing_still is not None:
+        verdict = Verdict.ACCEPT
+        why = f"{standing_still.why} until {standing_still.until_on - timedelta(days=1)}: the clock stands still"
+    else:
+        offset = state.minute_offset if policy.window is Window.SPREAD else 0
+        k = window_minute(sent_at.minute, offset=offset)
+        verdict = verdict_at(k, throttle=stage.throttle, block=stage.block)
+        why = (
+            f"minute {k} of an hour with {stage.block} min blocked, then {stage.throttle} min throttled; "
+            f"{state.build} is vulnerable since {state.vulnerable_from} by rule {state.rule!r}, "
+            f"day {clock} on the clock of cohort {state.cohort!r}"
+        )
+    answer = reply(verdict, throttle=stage.throttle, block=stage.block, service=policy.export.service_name)
+    return Decision(
+        verdict=verdict,
+        code=answer.code if answer else None,
+        enhanced_code=answer.enhanced_code if answer else None,
+        text=answer.text if answer else None,
+        stage=index + 1,
+        phase=policy.phases[index],
+        clock=clock,
+        rule=state.rule,
+        why=why,
+        next_change_on=next_change(state, policy, day),
+    )
+
+
+def still_on(state: State, day: date) -> Still | None:
+    """Give the span of paused or exempt days that a day lies in."""
+    return next((still for still in state.still if still.from_on <= day < still.until_on), None)
+
+
+def clock_on(state: State, day: date) -> int:
+    """Count the days of the spell before this day on which the clock did not stand still.
+
+    >>> state = State(server="mx", tenant="t", build="8.3.83.6", evidence=Evidence.EXACT, product=None,
+    ...     vulnerable_from=None, rule=None, route="direct", cohort="all", cohort_starts_on=None,
+    ...     spell_from_on=date(2026, 1, 1), still=(Still(date(2026, 1, 5), date(2026, 1, 8), "paused"),))
+    >>> [clock_on(state, date(2026, 1, day)) for day in (1, 5, 7, 8, 9)]
+    [0, 4, 4, 4, 5]
+    """
+    if state.spell_from_on is None:
+        return 0
+    days = (day - state.spell_from_on).days
+    return sum(still_on(state, state.spell_from_on + timedelta(days=n)) is None for n in range(days))
+
+
+def next_change(state: State, policy: Policy, day: date) -> date | None:
+    """Give the next day on which the stage changes, or the clock stops or goes on, as far as is known today."""
+    clock, is_still = clock_on(state, day), still_on(state, day) is not None
+    index = policy.stage_at(clock)
+    last_still_on = max((still.until_on for still in state.still), default=day)
+    for n in range(max((last_still_on - day).days, 0) + policy.stage_starts[-1] + 1):
+        clock += still_on(state, day + timedelta(days=n)) is None
+        then = day + timedelta(days=n + 1)
+        if policy.stage_at(clock) != index or (still_on(state, then) is not None) != is_still:
+            return then
+    return None

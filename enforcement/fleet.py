@@ -1,0 +1,125 @@
+"""The servers seen: which build, what it proves, how it stands, and why."""
+
+from datetime import date
+
+import polars as pl
+
+from enforcement.builds import Evidence
+from enforcement.history import Period
+from enforcement.policy import Policy
+from enforcement.standing import Standing, standing_on
+
+SILENT = "silent (perhaps retired)"
+
+
+def fleet(
+    days: pl.DataFrame, sightings: pl.DataFrame, servers: pl.DataFrame, standings: pl.DataFrame, *, as_of: date
+) -> pl.DataFrame:
+    """List every server with every build it showed up to a day, as it stands on that day.
+
+    Takes HANDOVER_DAYS, sightings (server_id, build_id, day), SERVERS and STANDINGS. One row per server, build, hop and
+    route of hand-overs; a pair known from sightings alone has no route and 0 messages.
+    """
+    handed = (
+        days.filter(pl.col("day") <= as_of)
+        .group_by("server_id", "build_id", "route")
+        .agg(first_seen_on=pl.col("day").min(), last_seen_on=pl.col("day").max(), messages=pl.col("messages").sum())
+    )
+    only_sighted = (
+        sightings.filter(pl.col("day") <= as_of)
+        .join(handed, on=["server_id", "build_id"], how="anti")
+        .group_by("server_id", "build_id")
+        .agg(first_seen_on=pl.col("day").min(), last_seen_on=pl.col("day").max())
+        .with_columns(route=pl.lit(None, dtype=pl.String), messages=pl.lit(0, dtype=pl.Int64))
+    )
+    return (
+        pl.concat([handed, only_sighted.select(handed.columns)])
+        .join(servers.select("server_id", "server", "tenant"), on="server_id")
+        .join(standings, on="build_id")
+        .with_columns(
+            standing_on(as_of),
+            days_behind=(pl.lit(as_of) - pl.col("missing_since")).dt.total_days(),
+            why=_why(as_of),
+        )
+        .with_columns(
+            rule=pl.when(standing=Standing.VULNERABLE.value).then("rule"),
+            days_behind=pl.when(pl.col("days_behind") >= 0).then("days_behind"),
+        )
+        .select(
+            "server", "tenant", "build", "hop", "route", "product", "update", "evidence", "standing", "rule",
+            "missing_since", "unsupported_since", "exploited_since", "days_behind", "vulnerable_from",
+            "first_seen_on", "last_seen_on", "messages", "why",
+        )
+        .sort("server", "last_seen_on", "build", "hop", "route")
+    )  # fmt: skip
+
+
+def standing_by_day(
+    days: pl.DataFrame, standings: pl.DataFrame, policy: Policy, period: Period, *, every_days: int = 7
+) -> pl.DataFrame:
+    """Count servers by standing every so many days: day, standing, servers.
+
+    A server stands as the worst of the builds of its last day with a hand-over; after `silent_after_days` without any
+    it counts as silent.
+    """
+    grid = pl.DataFrame({"on": pl.date_range(period.from_on, period.to_on, f"{every_days}d", eager=True)})
+    seen = days.select("server_id", "day").unique().sort("day")
+    cells = (
+        seen.select("server_id")
+        .unique()
+        .join(grid, how="cross")
+        .sort("on")
+        .join_asof(seen, left_on="on", right_on="day", by="server_id", strategy="backward", check_sortedness=False)
+        .drop_nulls("day")
+    )
+    worst = [Standing.VULNERABLE, Standing.BEHIND, Standing.UNKNOWN, Standing.CURRENT, Standing.OUT_OF_SCOPE]
+    return (
+        cells.join(days.select("server_id", "build_id", "day").unique(), on=["server_id", "day"])
+        .join(standings, on="build_id")
+        .with_columns(standing_on(pl.col("on")))
+        .with_columns(
+            rank=pl.col("standing").replace_strict({str(name): rank for rank, name in enumerate(worst)}),
+            is_silent=(pl.col("on") - pl.col("day")).dt.total_days() > policy.silent_after_days,
+        )
+        .sort("rank")
+        .group_by("server_id", "on")
+        .agg(pl.when("is_silent").then(pl.lit(SILENT)).otherwise("standing").first().alias("standing"))
+        .group_by(day="on", standing="standing")
+        .agg(servers=pl.len())
+        .sort("day", "standing")
+    )
+
+
+def _why(as_of: date) -> pl.Expr:
+    """One sentence of what was seen, what it proves, and what follows."""
+    seen = pl.format("shows {} on a {} hop", pl.col("build").fill_null("no build"), "hop")
+    at_least = pl.format("{}: at least {}", seen, "update")
+    return (
+        pl.when(pl.col("evidence") == Evidence.CLOUD)
+        .then(pl.format("{}: Exchange Online itself", seen))
+        .when(pl.col("evidence") == Evidence.UNKNOWN)
+        .then(pl.format("{}: not known to the catalogue, so never enforced", seen))
+        .when(pl.col("vulnerable_from") <= as_of)
+        .then(
+            pl.format(
+                "{}; vulnerable since {} by rule {}",
+                pl.coalesce(at_least, pl.format("{}: newer than every build known of {}", seen, "product")),
+                "vulnerable_from",
+                "rule",
+            )
+        )
+        .when(pl.col("evidence") == Evidence.NEWER)
+        .then(pl.format("{}: newer than every build known of {}", seen, "product"))
+        .when(pl.col("missing_since") <= as_of)
+        .then(
+            pl.format(
+                "{}; no sign of the security update of {}{}",
+                at_least,
+                "missing_since",
+                pl.coalesce(pl.format("; vulnerable from {}", "vulnerable_from"), pl.lit("")),
+            )
+        )
+        .when(pl.col("unsupported_since") <= as_of)
+        .then(pl.format("{}; out of support since {}", at_least, "unsupported_since"))
+        .otherwise(pl.format("{}; nothing missing", at_least))
+    )

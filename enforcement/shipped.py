@@ -1,0 +1,78 @@
+"""What the project ships in data/: the catalogue, the policies, the assumptions; and files like them of one's own."""
+
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from enforcement.assumptions import Assumptions, parse_assumptions
+from enforcement.catalogue import Catalogue, read_catalogue
+from enforcement.policy import Policy
+from enforcement.policy_text import parse_policy
+
+DATA: Final = Path(__file__).resolve().parent.parent / "data"
+_LARGEST_FILE: Final = 1_000_000  # bytes; nobody writes more by hand
+
+
+@cache
+def load_catalogue() -> Catalogue:
+    """Load the shipped catalogue of Exchange builds."""
+    return read_catalogue(
+        builds=_text(catalogue_files()[0]), lifecycle=_text(catalogue_files()[1]), exploits=_text(catalogue_files()[2])
+    )
+
+
+def catalogue_files() -> tuple[Path, Path, Path]:
+    """Name the files of the catalogue: builds, lifecycle, exploited vulnerabilities."""
+    folder = DATA / "catalogue"
+    return (
+        folder / "exchange_builds.csv",
+        folder / "exchange_lifecycle.csv",
+        folder / "exchange_exploited_cves.csv",
+    )
+
+
+def shipped_policies() -> list[str]:
+    """Name the shipped policies."""
+    return sorted(path.stem for path in (DATA / "policies").glob("*.toml"))
+
+
+def policy_file(name_or_path: str) -> Path:
+    """Find a policy's file: a shipped name, or a path."""
+    return _file(name_or_path, "policies", "policy")
+
+
+def load_policy(name_or_path: str) -> Policy:
+    """Load a policy by its shipped name or its path."""
+    path = policy_file(name_or_path)
+    return parse_policy(_text(path), source=path.name)
+
+
+def assumptions_file(name_or_path: str) -> Path:
+    """Find an assumptions file: a shipped name, or a path."""
+    return _file(name_or_path, "assumptions", "assumptions")
+
+
+def load_assumptions(name_or_path: str = "default") -> Assumptions:
+    """Load assumptions by their shipped name or their path."""
+    path = assumptions_file(name_or_path)
+    return parse_assumptions(_text(path), source=path.name)
+
+
+def _file(name_or_path: str, folder: str, what: str) -> Path:
+    shipped = DATA / folder / f"{name_or_path}.toml"
+    if shipped.parent == DATA / folder and shipped.is_file():
+        return shipped
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    names = ", ".join(sorted(path.stem for path in (DATA / folder).glob("*.toml")))
+    raise LookupError(f"no {what} {name_or_path[:80]!r} (expected the path of a file, or one of {names})")
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > _LARGEST_FILE:
+        raise ValueError(f"{path.name}: larger than {_LARGEST_FILE:,} bytes (expected a file that people write)")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: not UTF-8 text: {error.reason} at byte {error.start:,}") from None
