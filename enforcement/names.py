@@ -37,9 +37,7 @@ def server_name(text: str) -> str:
     if not name:
         raise ValueError("no server name")
     if len(name) > _LONGEST_NAME:
-        raise ValueError(
-            f"server name too long: {shown(text)} ({len(name)} characters, expected at most {_LONGEST_NAME})"
-        )
+        raise ValueError(f"server name of {len(name)} characters: {shown(text)} (expected at most {_LONGEST_NAME})")
     if not text.isascii():  # lower() makes an ASCII letter of some others
         raise ValueError(f"not a server name: {shown(text)} ({_EXPECTED})")
     if _HOST.fullmatch(name):
@@ -54,9 +52,7 @@ def server_name(text: str) -> str:
             pass  # said below, with what was expected
     elif name.startswith("[") and name.endswith("]") and _HOST.fullmatch(name[1:-1]):
         return name[1:-1]
-    raise ValueError(
-        f"not a server name: {shown(text)} (expected letters, digits, '-', '_', and single dots between them)"
-    )
+    raise ValueError(f"not a server name: {shown(text)} ({_EXPECTED})")
 
 
 def tenant_name(text: str) -> str:
@@ -69,9 +65,7 @@ def tenant_name(text: str) -> str:
     if not name:
         raise ValueError("no tenant name")
     if len(name) > _LONGEST_NAME:
-        raise ValueError(
-            f"tenant name too long: {shown(text)} ({len(name)} characters, expected at most {_LONGEST_NAME})"
-        )
+        raise ValueError(f"tenant name of {len(name)} characters: {shown(text)} (expected at most {_LONGEST_NAME})")
     if not name.isprintable():
         raise ValueError(f"not a tenant name: {shown(text)} (expected printable characters only)")
     return name
