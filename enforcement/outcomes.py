@@ -57,7 +57,7 @@ def fates(stages: Sequence[Stage], senders: Sequence[Sender]) -> Fates:
     >>> exchange = Sender(name="Exchange", share=1.0, retry_minutes=(15,), gives_up_after_hours=48)
     >>> table = fates([Stage(throttle=20, block=5)], [exchange])
     >>> table.delay_minutes, table.counts[0].sum(axis=0).tolist()
-    ((15, 30), [35.0, 20.0, 5.0, 0.0, 30.0])
+    ((15, 30), [35.0, 20.0, 5.0, 0.0, 25.0])
     """
     met = [
         (index, k, sender.share, follow(k, throttle=stage.throttle, block=stage.block, sender=sender))

@@ -96,7 +96,7 @@ class Reply(NamedTuple):
 def reply(verdict: Verdict, *, throttle: int, block: int, service: str) -> Reply | None:
     """Give the reply to a try that is not accepted.
 
-    >>> reply(Verdict.DEFER, throttle=5, block=0, service="Exchange Online").text[-51:]
+    >>> reply(Verdict.DEFER, throttle=5, block=0, service="Exchange Online").text[-54:]
     'connection to Exchange Online throttled for 5 mins/hr.'
     """
     # Codes and wording: Microsoft, 2023-12-12, "How to pause throttling and blocking of out-of-date servers".
