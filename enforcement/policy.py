@@ -2,38 +2,33 @@
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable
-from datetime import date
 from enum import StrEnum
 from functools import cached_property
 from itertools import accumulate
 from typing import Annotated, Final, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from enforcement.builds import Build
-from enforcement.catalogue import PRODUCTS
-from enforcement.names import server_name, tenant_name
-from enforcement.when import when_expression
+from enforcement.policy_values import (
+    SERVICE_NAME,
+    URL,
+    BuildNumber,
+    Condition,
+    Day,
+    Days,
+    Minutes,
+    Name,
+    Product,
+    Server,
+    Share,
+    Slug,
+    Tenant,
+    Text,
+    distinct,
+    problem,
+)
 
 SCHEMA_VERSION: Final = 1
-SLUG: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$"
-BUILD_NUMBER: Final = r"^\d{1,5}(\.\d{1,5}){3}$"
-URL: Final = r"^https?://[!-~]+$"
-SERVICE_NAME: Final = r"^[!-~]([ -~]{0,58}[!-~])?$"
-FIRST_DAY: Final = date(1970, 1, 1)
-LAST_DAY: Final = date(2999, 12, 31)
 NO_POLICY: Final = "none"  # the baseline under which nothing is enforced
 MOST_DAYS: Final = 400  # of all stages together: what counts of exposure reach to
 
@@ -102,50 +97,6 @@ class OnFailure(StrEnum):
     DEFER = "defer"
 
 
-T = TypeVar("T")
-
-
-def problem(message: str, *at: str | int) -> PydanticCustomError:
-    """Say what is wrong with a value, or with what stands `at` these keys and indices inside it."""
-    return PydanticCustomError("problem", "{message}", {"message": message, "at": at})
-
-
-def _by(check: Callable[[str], object], *, keep: bool = False) -> AfterValidator:
-    """Hold a text to a function that raises ValueError; take what it gives, or keep the text."""
-
-    def checked(text: str) -> object:
-        try:
-            given = check(text)
-        except ValueError as error:
-            raise problem(str(error)) from None
-        return text if keep else given
-
-    return AfterValidator(checked)
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("expected printable characters in one line")
-    return text
-
-
-def _product(text: str) -> str:
-    if text not in PRODUCTS:
-        raise ValueError(text)
-    return text
-
-
-def _build(value: object) -> Build:
-    return value if isinstance(value, Build) else Build.parse(value if isinstance(value, str) else "")
-
-
-def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise problem("expected each one once", index)
-    return values
-
-
 # Strict: an int is no text, a bool no int. What TOML can only write as text or as a list is let in by its type.
 _STRICT: Final = ConfigDict(
     frozen=True,
@@ -157,23 +108,6 @@ _STRICT: Final = ConfigDict(
 )
 _LET_IN: Final = Field(strict=False)
 _SOME: Final = Field(strict=False, min_length=1)
-
-Slug = Annotated[str, Field(pattern=SLUG)]
-Name = Annotated[str, Field(min_length=1, max_length=100), _by(_printable)]
-Text = Annotated[str, Field(max_length=500), _by(_printable)]
-Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY)]
-Days = Annotated[int, Field(ge=0, le=3_660)]
-Minutes = Annotated[int, Field(ge=0, le=60)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Product = Annotated[str, AfterValidator(_product), WithJsonSchema({"type": "string", "enum": list(PRODUCTS)})]
-Tenant = Annotated[str, _by(tenant_name)]
-Server = Annotated[str, _by(server_name)]
-BuildNumber = Annotated[
-    Build,
-    PlainValidator(_build),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": BUILD_NUMBER}),
-]
 
 
 class Rule(BaseModel):
@@ -187,7 +121,7 @@ class Rule(BaseModel):
     """The date the rule counts from."""
     after_days: Days = 0
     """Days from that date until the build is vulnerable."""
-    when: Annotated[str, _by(when_expression, keep=True)] | None = None
+    when: Condition | None = None
     """Only builds for which this SQL condition is true, e.g. product <> 'Exchange Server SE'."""
 
 
@@ -215,9 +149,9 @@ class Cohort(BaseModel):
     """What reports call the cohort; the share of tenants is drawn by it."""
     starts_on: Day
     """The first day on which its servers can be enforced."""
-    products: Annotated[tuple[Product, ...], _SOME, AfterValidator(_distinct)] | None = None
+    products: Annotated[tuple[Product, ...], _SOME, AfterValidator(distinct)] | None = None
     """Only these products; all when left out."""
-    tenants: Annotated[tuple[Tenant, ...], _SOME, AfterValidator(_distinct)] | None = None
+    tenants: Annotated[tuple[Tenant, ...], _SOME, AfterValidator(distinct)] | None = None
     """Only these tenants; all when left out."""
     share_of_tenants: Share | None = None
     """Only this share of the tenants, from 0 to 1, drawn by their names: always the same ones."""
@@ -230,8 +164,9 @@ class Cohort(BaseModel):
     def takes(self, product: str, tenant: str) -> bool:
         """Whether the cohort is for builds of this product that this tenant runs.
 
-        >>> Cohort(name="pilot", starts_on=date(2024, 3, 1), share_of_tenants=0.05).takes(
-        ...     "Exchange Server 2016", "contoso.example")
+        >>> from datetime import date
+        >>> pilot = Cohort(name="pilot", starts_on=date(2024, 3, 1), share_of_tenants=0.05)
+        >>> pilot.takes("Exchange Server 2016", "contoso.example")
         False
         """
         return (
@@ -244,6 +179,9 @@ class Cohort(BaseModel):
 def _draw(cohort: str, tenant: str) -> float:
     """Give a tenant its place from 0 to 1 in a cohort's draw."""
     return int.from_bytes(hashlib.sha256(f"{cohort}\n{tenant}".encode()).digest()[:8], "big") / 2**64
+
+
+Named = TypeVar("Named", Rule, Cohort)
 
 
 class Stage(BaseModel):
@@ -364,7 +302,7 @@ class Policy(BaseModel):
     """The policy it is compared with, or none."""
     count_private_updates: bool = False
     """Whether updates that only buyers of extended support got count as missing."""
-    routes: Annotated[tuple[Annotated[Route, _LET_IN], ...], _SOME, AfterValidator(_distinct)] = tuple(Route)
+    routes: Annotated[tuple[Annotated[Route, _LET_IN], ...], _SOME, AfterValidator(distinct)] = tuple(Route)
     """The routes whose messages the policy may touch."""
     rules: Annotated[tuple[Rule, ...], Field(strict=False, min_length=1, max_length=100)]
     """A build is vulnerable from the earliest date that a rule gives."""
@@ -400,11 +338,12 @@ class Policy(BaseModel):
 
     @field_validator("rules", "cohorts")
     @classmethod
-    def _named_apart(cls, parts: tuple[T, ...]) -> tuple[T, ...]:
-        names = [part.name for part in parts if isinstance(part, Rule | Cohort)]
-        for index, name in enumerate(names):
-            if name in names[:index]:
+    def _named_apart(cls, parts: tuple[Named, ...]) -> tuple[Named, ...]:
+        seen: set[str] = set()
+        for index, part in enumerate(parts):
+            if part.name in seen:
                 raise problem("expected a name that no other one has", index, "name")
+            seen.add(part.name)
         return parts
 
     @field_validator("stages")
@@ -416,7 +355,7 @@ class Policy(BaseModel):
         if stages[-1].days is not None:
             raise problem("expected none: the last stage has no end", len(stages) - 1, "days")
         if (days := sum(stage.days or 0 for stage in stages)) > MOST_DAYS:
-            raise problem(f"their days sum to {days} (expected at most {MOST_DAYS})")
+            raise problem(f"days sum to {days} (expected at most {MOST_DAYS})")
         return stages
 
     @cached_property
