@@ -1,0 +1,87 @@
+"""The slow twin's importer: mails to hand-overs with the standard library's `mailbox` and `email` and one regex."""
+
+import gzip
+import mailbox
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from reference_clock import Message
+
+from enforcement.builds import Build
+
+HOP = re.compile(r"\bwith (Microsoft SMTP Server|mapi)\b(?: \([^)]*\))? id (\d+\.\d+\.\d+\.\d+)")
+BY = re.compile(r"(?:^|\s)by (\S+)")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One Received line; `kind` and `build` only where Exchange says them of itself."""
+
+    by: str
+    kind: str | None
+    build: Build | None
+    time: str
+
+    @property
+    def is_cloud(self) -> bool:
+        return self.build is not None and self.build.is_cloud
+
+    @property
+    def is_on_premises_smtp(self) -> bool:
+        return self.kind == "smtp" and not self.is_cloud
+
+
+def read_line(text: str) -> Line:
+    text = " ".join(text.split())
+    by = BY.search(text)
+    hop = HOP.search(text)
+    return Line(
+        by=by[1].lower().rstrip(".") if by else "",
+        kind=("mapi" if hop[1] == "mapi" else "smtp") if hop else None,
+        build=Build.parse(hop[2]) if hop else None,
+        time=text.rpartition(";")[2],
+    )
+
+
+def hand_over(lines: list[Line], own_hosts: tuple[str, ...]) -> tuple[Line, str] | str:
+    """Give the hand-over and its route, or the reason why there is none."""
+    below = 0
+    if own_hosts:
+        is_own = [any(fnmatchcase(line.by, pattern) for pattern in own_hosts) for line in lines]
+        if True not in is_own:
+            return "no own line"
+        below = is_own.index(True)
+        while below < len(lines) and is_own[below]:
+            below += 1
+    for position in range(below, len(lines)):
+        if lines[position].is_on_premises_smtp:
+            between = lines[below:position]
+            if not between:
+                return lines[position], "direct"
+            if any(line.is_cloud for line in between):
+                return lines[position], "through cloud"
+            return lines[position], "relayed"
+    return "no hand-over"
+
+
+def read_mail(path: Path, scratch: Path, own_hosts: tuple[str, ...] = ()) -> tuple[list[Message], Counter[str]]:
+    """Read a gzipped mbox into messages, and count the reasons of the mails that have no hand-over."""
+    plain = scratch / "plain.mbox"
+    with gzip.open(path) as packed, plain.open("wb") as unpacked:
+        shutil.copyfileobj(packed, unpacked)
+    messages, reasons = [], Counter[str]()
+    for mail in mailbox.mbox(plain, create=False):
+        found = hand_over([read_line(str(text)) for text in mail.get_all("Received", [])], own_hosts)
+        if isinstance(found, str):
+            reasons[found] += 1
+            continue
+        line, route = found
+        sent_at = parsedate_to_datetime(line.time).astimezone(UTC).replace(tzinfo=None)
+        messages.append(Message(sent_at, line.by, str(line.build), "smtp", route))
+    return messages, reasons
