@@ -96,6 +96,15 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
 
 
+def printable(text: str) -> str:
+    r"""Escape what a terminal or a database might take amiss: control characters, lone surrogates.
+
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def excerpt(text: str) -> str:
     r"""Cut a text to one line of at most 200 characters without the local parts of addresses.
 
@@ -108,7 +117,7 @@ def excerpt(text: str) -> str:
         head = head if head.count('"') % 2 == 0 else head[: head.rindex('"')]
         head = _LAST_RUN.sub("", head) + "…"
     line = " ".join(_LOCAL_PART.sub("…@", head).split())
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    line = printable(line)
     return line if len(line) <= _LONGEST_EXCERPT else line[: _LONGEST_EXCERPT - 1] + "…"
 
 

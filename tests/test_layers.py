@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "enforcement"
 # A module imports only from lines above its own. The core ends where files, databases and the clock of the day begin.
 CORE = (
     ("builds", "names", "schema", "verdict", "received", "history"),  # words and values
-    ("catalogue", "when", "assumptions", "importers.batch"),  # tables and small languages
+    ("catalogue", "when", "assumptions", "importers.batch", "rounded_times"),  # tables and small languages
     ("policy",),  # what people decide
     (
         "policy_text",
@@ -31,6 +31,8 @@ CORE = (
     ("explain", "charts", "story"),  # what a person reads
 )
 RING = (
+    ("store_tables", "store_connection"),  # what the database holds, and how it is opened
+    ("store_imports", "store_forget"),
     ("shipped", "store", "importers.mail", "importers.tables", "export"),  # files and the database
     ("report", "terminal"),
     ("__main__",),

@@ -1,0 +1,247 @@
+"""The traffic store: a DuckDB file that imports write and everything else reads."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import duckdb
+import narwhals as nw
+import polars as pl
+import pyarrow as pa
+
+from enforcement.history import History, Traffic
+from enforcement.importers.batch import Batch
+from enforcement.names import printable, shown
+from enforcement.schema import BUILDS, CLOCK_STARTS, HANDOVER_DAYS, SERVERS, conform
+from enforcement.store_connection import StoreError, connect, engine_errors, one_line, transaction
+from enforcement.store_forget import Forgotten, forget_days, forget_import
+from enforcement.store_imports import ImportRecord, add_batch, known_import
+from enforcement.store_tables import STORE_VERSION, TABLES, VIEWS, describe_views
+
+__all__ = ["Forgotten", "ImportRecord", "Store", "StoreError", "create_store", "describe_views", "open_store"]
+
+_LARGEST_ANSWER: Final = 2 * 1024**3  # octets of a query's result
+_ANSWER_BATCH: Final = 100_000  # rows
+_INT64_TYPES: Final = (pl.Decimal(38, 0), pl.Int128)
+
+_QUERY_ERRORS: Final = (
+    duckdb.Error,
+    pl.exceptions.PolarsError,
+    pa.ArrowException,
+    TypeError,
+    RuntimeError,
+    UnicodeError,
+)
+_READS: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)  # MULTI: pivot
+
+
+class Store:
+    """An open store; close it, or use it in a `with` statement. Relations of its history live as long as it is open."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path, *, is_writable: bool) -> None:
+        self._connection = connection
+        self.path = path
+        self.is_writable = is_writable
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other programs have the store."""
+        self._connection.close()
+
+    def add(
+        self, *, source: str, sha256: str, options: Mapping[str, object], batch: Batch | Callable[[], Batch]
+    ) -> ImportRecord:
+        """Store what an importer read from a source, all of it or nothing, once.
+
+        A function that reads the batch is only called when the store does not hold the content yet. The same content
+        with other options is an error.
+        """
+        self._expect_writable()
+        with engine_errors(self.path):
+            known = known_import(self._connection, source=printable(source), sha256=sha256, options=options)
+        if known is not None:
+            return known
+        read = batch if isinstance(batch, Batch) else batch()
+        return add_batch(self._connection, source=source, sha256=sha256, options=options, batch=read)
+
+    def forget(self, import_id: int) -> Forgotten:
+        """Remove an import; one that is not there is an error."""
+        self._expect_writable()
+        return forget_import(self._connection, import_id)
+
+    def forget_before(self, day: date) -> Forgotten:
+        """Remove what lies before a day."""
+        self._expect_writable()
+        return forget_days(self._connection, day)
+
+    def query(self, sql: str, params: Sequence[object] = ()) -> pl.DataFrame:
+        """Answer one SELECT over the views that `describe_views` lists; nothing in it can write or read other files."""
+        cursor = self._connection.cursor()
+        try:
+            return _answer(cursor, sql, params)
+        except _QUERY_ERRORS as problem:
+            raise StoreError(f"cannot answer: {one_line(problem)}") from None
+        finally:
+            cursor.close()
+
+    def history(self, to_on: date | None = None) -> History:
+        """Give what the store knows up to a day (default: all of it); its traffic is read when asked."""
+        imports = self.imports()
+        last_on = to_on or date.max
+        return History(
+            servers=self.servers(),
+            builds=self.builds(),
+            days=self._read(_DAYS, HANDOVER_DAYS, to_on=last_on),
+            clock_starts=self._read(_CLOCK_STARTS, CLOCK_STARTS, to_on=last_on),
+            traffic=Traffic(frame=nw.from_native(self._connection.sql(_TRAFFIC)), bring=self._bring),
+            imports=imports,
+            are_times_rounded=imports["times_rounded_to"].is_not_null().any(),
+            fingerprint=_fingerprint(imports),
+        )
+
+    def servers(self) -> pl.DataFrame:
+        """List the servers: SERVERS."""
+        return self._read("from raw.servers order by server_id", SERVERS)
+
+    def builds(self) -> pl.DataFrame:
+        """List the builds: BUILDS."""
+        return self._read("select build_id, build, hop::varchar as hop from raw.builds order by build_id", BUILDS)
+
+    def sightings(self) -> pl.DataFrame:
+        """List the sightings: server_id, build_id, day, hops (of all imports together)."""
+        return self._fetch(_SIGHTINGS)
+
+    def imports(self) -> pl.DataFrame:
+        """List the sources that the store holds, with the columns of the view `imports`."""
+        return self._fetch("from imports order by import_id")
+
+    def rejects(self) -> pl.DataFrame:
+        """List what could not be used: import_id, source, position, reason, excerpt."""
+        return self._fetch(_REJECTS)
+
+    def last_hand_over(self, server_id: int, at: datetime) -> tuple[datetime, str | None, str] | None:
+        """Give time, build and hop of a server's last hand-over at or before a UTC time."""
+        with engine_errors(self.path):
+            rows = self._connection.execute(_LAST_HAND_OVER, {"server_id": server_id, "at_time": at}).fetchall()
+        return rows[0] if rows else None
+
+    def _expect_writable(self) -> None:
+        if not self.is_writable:
+            raise StoreError(f"{self.path}: opened for reading only")
+
+    def _read(self, sql: str, schema: Mapping[str, Any], **params: object) -> pl.DataFrame:
+        return conform(self._fetch(sql, **params), schema, what=str(self.path))
+
+    def _fetch(self, sql: str, **params: object) -> pl.DataFrame:
+        with engine_errors(self.path):
+            return self._connection.sql(sql, params=params or None).pl()
+
+    def _bring(self, table: pl.DataFrame) -> nw.LazyFrame[Any]:
+        return nw.from_native(self._connection.from_arrow(table.to_arrow()))
+
+
+_TRAFFIC: Final = "select day, minute, minute_spread, server_id, build_id, route, messages from raw.traffic"
+_DAYS: Final = """
+select server_id, build_id, date '1970-01-01' + day as day, route::varchar as route, sum(messages)::bigint as messages
+from raw.traffic where day <= ($to_on::date - date '1970-01-01')
+group by all order by build_id, server_id, day, route
+"""
+_SIGHTINGS: Final = """
+select server_id, build_id, date '1970-01-01' + day as day, sum(hops)::bigint as hops
+from raw.sightings group by all order by build_id, server_id, day
+"""
+_CLOCK_STARTS: Final = """
+select server_id, build_id, first_detected_on from raw.clock_starts
+where first_detected_on <= $to_on order by all
+"""
+_REJECTS: Final = """
+select import_id, source, position, reason, excerpt from rejects join imports using (import_id)
+order by import_id, position
+"""
+_LAST_HAND_OVER: Final = """
+select sent_at, build, hop::varchar from raw.traffic join raw.builds using (build_id)
+where server_id = $server_id and sent_at <= $at_time order by sent_at desc, build desc nulls last, hop limit 1
+"""
+
+
+def open_store(path: Path | str) -> Store:
+    """Open a store for reading; any number of readers may do so at once."""
+    place = Path(path)
+    if not place.exists():
+        raise StoreError(f"{path}: no such store (`enforcement sample` or `enforcement import` makes one)")
+    return _checked(Store(connect(place, is_writable=False), place, is_writable=False))
+
+
+def create_store(path: Path | str) -> Store:
+    """Open a store for writing, and make it when there is none; nobody else may have it open."""
+    place = Path(path)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise StoreError(f"{path}: {problem.strerror}") from None
+    connection = connect(place, is_writable=True)
+    if not connection.sql("show all tables").limit(1).fetchall():
+        with transaction(connection):
+            connection.execute(TABLES)
+            connection.execute("insert into raw.about values (?)", [STORE_VERSION])
+            for name, view in VIEWS.items():
+                connection.execute(f"create view {name} as {view.sql}")
+    return _checked(Store(connection, place, is_writable=True))
+
+
+def _checked(store: Store) -> Store:
+    """Give back a store whose version this program reads."""
+    try:
+        version = int(store._connection.sql("select store_version from raw.about").fetchall()[0][0])  # noqa: SLF001  # same module
+    except (duckdb.Error, IndexError):
+        store.close()
+        raise StoreError(
+            f"{store.path}: not a store (name another file; `enforcement sample` or `enforcement import` makes one)"
+        ) from None
+    if version > STORE_VERSION:
+        store.close()
+        raise StoreError(
+            f"{store.path}: a store of version {version}, this program reads up to {STORE_VERSION} (update the program)"
+        )
+    return store
+
+
+def _answer(cursor: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object]) -> pl.DataFrame:
+    """Run one reading statement; whole numbers come as Int64 where they fit."""
+    statements = cursor.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type not in _READS:
+        raise StoreError(f"not a query: {shown(sql)} (expected one SELECT over {', '.join(VIEWS)})")
+    cursor.execute("begin transaction read only")
+    reader = cursor.sql(sql, params=list(params) or None).to_arrow_reader(_ANSWER_BATCH)
+    batches: list[pa.RecordBatch] = []
+    size = 0
+    for batch in reader:
+        size += batch.nbytes
+        if size > _LARGEST_ANSWER:
+            raise StoreError(
+                f"the answer is larger than {_LARGEST_ANSWER / 1024**3:.0f} GB: aggregate or filter in SQL"
+            )
+        batches.append(batch)
+    frame = pl.DataFrame(pa.Table.from_batches(batches, schema=reader.schema))
+    return frame.with_columns(
+        frame[name].cast(pl.Int64)
+        for name, dtype in frame.schema.items()
+        if dtype in _INT64_TYPES and frame[name].cast(pl.Int64, strict=False).null_count() == frame[name].null_count()
+    )
+
+
+def _fingerprint(imports: pl.DataFrame) -> str:
+    """Hash what the store holds: contents and options of its imports, in their order."""
+    told = imports.select("sha256", "options", pl.col("forgotten_before").cast(pl.String)).rows()
+    return hashlib.sha256(json.dumps([STORE_VERSION, told]).encode()).hexdigest()
