@@ -8,6 +8,7 @@ from enforcement.assumptions import Assumptions, parse_assumptions
 from enforcement.catalogue import Catalogue, read_catalogue
 from enforcement.policy import Policy
 from enforcement.policy_text import parse_policy
+from enforcement.sample_shape import Shape, parse_shape
 
 DATA: Final = Path(__file__).resolve().parent.parent / "data"
 _LARGEST_FILE: Final = 1_000_000  # bytes; nobody writes more by hand
@@ -56,6 +57,13 @@ def load_assumptions(name_or_path: str = "default") -> Assumptions:
     """Load assumptions by their shipped name or their path."""
     path = assumptions_file(name_or_path)
     return parse_assumptions(_text(path), source=path.name)
+
+
+@cache
+def load_sample_shape() -> Shape:
+    """Load the figures that a made-up fleet is drawn from."""
+    path = DATA / "sample.toml"
+    return parse_shape(_text(path), source=path.name)
 
 
 def _file(name_or_path: str, folder: str, what: str) -> Path:

@@ -13,9 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "enforcement"
 
 # A module imports only from lines above its own. The core ends where files, databases and the clock of the day begin.
 CORE = (
-    ("builds", "names", "schema", "verdict", "received", "history"),  # words and values
+    ("builds", "names", "schema", "verdict", "received", "history", "chance"),  # words and values
     ("catalogue", "when", "assumptions", "importers.batch", "rounded_times"),  # tables and small languages
-    ("policy",),  # what people decide
+    ("policy", "sample_shape"),  # what people decide
     (
         "policy_text",
         "standing",
@@ -23,7 +23,7 @@ CORE = (
         "clock",
         "pauses",
         "guardrails",
-        "sample_shape",
+        "sample_lives",
     ),  # what a policy says of one thing
     ("exposure", "fleet", "sample", "check"),  # all of it at once
     ("outcomes",),
