@@ -161,6 +161,11 @@ class Cohort(BaseModel):
         """The tenants by name, to look up; None: all."""
         return None if self.tenants is None else frozenset(self.tenants)
 
+    @property
+    def takes_all_tenants(self) -> bool:
+        """Whether no tenant is left out."""
+        return self.tenants is None and self.share_of_tenants in (None, 1)
+
     def takes(self, product: str, tenant: str) -> bool:
         """Whether the cohort is for builds of this product that this tenant runs.
 
@@ -308,7 +313,7 @@ class Policy(BaseModel):
     """A build is vulnerable from the earliest date that a rule gives."""
     minimum_builds: Annotated[tuple[MinimumBuild, ...], _LET_IN] = ()
     """The oldest accepted builds, for rules that count from below_minimum_since."""
-    cohorts: Annotated[tuple[Cohort, ...], _SOME]
+    cohorts: Annotated[tuple[Cohort, ...], Field(strict=False, min_length=1, max_length=200)]
     """The first that matches a server's product and tenant takes it in; no match: reported, never enforced."""
     stages: Annotated[tuple[Stage, ...], _SOME]
     """What happens, one stage after the other."""

@@ -3,34 +3,39 @@
 import re
 from collections.abc import Iterator
 from datetime import date
-from typing import Final
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from enforcement.names import shown
 
-# What a condition can speak of, and a value of each to try it on: what a build proves, and the four dates.
-_SAMPLE: Final = {
-    "product": "Exchange Server 2016",
-    "line": "CU23",
-    "update": "Exchange Server 2016 CU23 Oct25SU",
-    "kind": "SU",
-    "build": "15.01.2507.061",
-    "hop": "smtp",
-    "evidence": "exact",
-    "missing_since": date(2025, 12, 9),
-    "unsupported_since": date(2025, 10, 15),
-    "exploited_since": date(2025, 12, 9),
-    "below_minimum_since": date(2025, 12, 9),
-}
-COLUMNS: Final = tuple(_SAMPLE)
-_DTYPES: Final = {name: pl.Date if isinstance(value, date) else pl.String for name, value in _SAMPLE.items()}
+# What a condition can speak of: what a build proves, and the four dates.
+TEXT_COLUMNS: Final = ("product", "line", "update", "kind", "build", "hop", "evidence")
+DATE_COLUMNS: Final = ("missing_since", "unsupported_since", "exploited_since", "below_minimum_since")
+COLUMNS: Final = TEXT_COLUMNS + DATE_COLUMNS
 
-_WORDS: Final = frozenset({"AND", "OR", "NOT", "IN", "LIKE", "BETWEEN", "IS", "NULL", "TRUE", "FALSE", "DATE"})
-_TOKEN = re.compile(r"(?P<word>[A-Za-z_][A-Za-z_0-9]*)|(?P<text>'(?:[^']|'')*')|(?P<sign><>|!=|<=|>=|[=<>(),])")
 _LONGEST: Final = 2_000
 _DEEPEST: Final = 20  # parentheses in one another
-_EXAMPLE: Final = "product = 'Exchange Server 2016' AND missing_since < DATE '2026-01-31'"
+_EXAMPLE: Final = "expected e.g. product = 'Exchange Server 2016' AND missing_since < DATE '2026-01-31'"
+
+_TOKEN = re.compile(
+    r"""
+    IS \s+ (?P<not>NOT \s+)? (?P<null>NULL) \b
+    | DATE \s* '(?P<date> [^']* )'
+    | (?P<word> [A-Z_][A-Z_0-9]* )
+    | (?P<text> '(?: [^'\\\x00-\x1f] | '' )*+' )
+    | (?P<compare> <> | != | <= | >= | [=<>] )
+    | (?P<mark> [(),] )
+    """,
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
+# What may follow what: each token is a letter (t a text column, q a text in quotes, d a date, b true or false,
+# c a comparison, Z `IS NULL`, N NOT, I IN, L LIKE, W BETWEEN, A AND, O OR), and what is a condition becomes one b.
+_WORDS: Final = {"NOT": "N", "IN": "I", "LIKE": "L", "BETWEEN": "W", "AND": "A", "OR": "O", "TRUE": "b", "FALSE": "b"}
+_CONDITION = re.compile(
+    r"[tq]c[tq]|dcd|[tqd]Z|[tq]N?Lq|[tq]N?I\(q(?:,q)*\)|dN?I\(d(?:,d)*\)|[tq]N?W[tq]A[tq]|dN?WdAd|N+b|b(?:[AO]b)+|\(b\)"
+)
+_TEXT_WITH_DATE = re.compile(r"[tq](?:c|N?W|N?I\()d|d(?:c|N?W|N?I\()[tq]|dN?L")
 
 
 def when_expression(when: str) -> pl.Expr:
@@ -39,73 +44,71 @@ def when_expression(when: str) -> pl.Expr:
     >>> builds = pl.DataFrame({"kind": ["SU", "CU", None]})
     >>> builds.select(when_expression("kind <> 'CU'"))["kind"].to_list()
     [True, False, None]
-    >>> when_expression("read_csv('secret')")
+    >>> when_expression("kind = read_csv('secret')")
     Traceback (most recent call last):
     ValueError: unknown word 'read_csv' (columns: product, line, update, kind, build, hop, evidence, missing_since, \
-unsupported_since, exploited_since, below_minimum_since; also AND, OR, NOT, IN, LIKE, BETWEEN, IS NULL, TRUE, FALSE, \
+unsupported_since, exploited_since, below_minimum_since; also NOT, IN, LIKE, BETWEEN, AND, OR, TRUE, FALSE, IS NULL, \
 DATE '2026-01-31')
     """
     if len(when) > _LONGEST:
         raise ValueError(f"{len(when)} characters (expected at most {_LONGEST})")
+    tokens = list(_tokens(when))
+    shape = _shape("".join(token.letter for token in tokens))
+    if _TEXT_WITH_DATE.search(shape):
+        raise ValueError("text beside a date (expected dates as DATE '2026-01-31')")
+    if shape != "b":
+        raise ValueError(f"not a condition ({_EXAMPLE})")
     try:
-        # Only what was understood here reaches the SQL parser, columns in quotes.
-        condition = pl.sql_expr(" ".join(_tokens(when)))
+        # Only what was understood above reaches the SQL parser, columns in quotes.
+        return pl.sql_expr(" ".join(token.sql for token in tokens))
     except pl.exceptions.PolarsError:
-        raise ValueError(f"not a condition (expected e.g. {_EXAMPLE})") from None
-    samples = pl.DataFrame([_SAMPLE, dict.fromkeys(_SAMPLE)], schema_overrides=_DTYPES)
-    try:
-        result = samples.select(condition).to_series().dtype
-    except pl.exceptions.PolarsError:
-        raise ValueError(
-            "compares what cannot be compared (expected text with text in single quotes, a date with DATE '2026-01-31')"
-        ) from None
-    if result != pl.Boolean:
-        raise ValueError(f"neither true nor false (expected e.g. {_EXAMPLE})")
-    return condition
+        raise ValueError(f"nested too deeply ({_EXAMPLE})") from None
 
 
-def _tokens(when: str) -> Iterator[str]:
-    """Give the words and signs of a condition as safe SQL, or say which one it cannot hold."""
-    at, depth, last = 0, 0, ""
+class _Token(NamedTuple):
+    letter: str
+    sql: str
+
+
+def _tokens(when: str) -> Iterator[_Token]:
+    """Give the words and signs of a condition, or say which one it cannot hold."""
+    at, depth = 0, 0
     while rest := when[at:].lstrip():
         at = len(when) - len(rest)
         found = _TOKEN.match(rest)
         if found is None:
             raise ValueError(
                 f"unexpected {shown(rest[:20])} at character {at + 1} "
-                "(expected columns, text in single quotes, = <> < <= > >=, parentheses)"
+                "(expected columns, text in single quotes without backslashes, = <> < <= > >=, parentheses)"
             )
-        word = _checked(found, last)
-        depth += (word == "(") - (word == ")")
+        at += found.end()
+        depth += (found["mark"] == "(") - (found["mark"] == ")")
         if depth > _DEEPEST:
             raise ValueError(f"more than {_DEEPEST} parentheses in one another")
-        yield word
-        at, last = at + found.end(), word
+        yield _token(found)
 
 
-def _checked(found: re.Match[str], last: str) -> str:
-    """Give a word as SQL if it may stand after the last one."""
-    word = found.group()
+def _token(found: re.Match[str]) -> _Token:
+    if found["null"]:
+        return _Token("Z", "IS NOT NULL" if found["not"] else "IS NULL")
+    if found["date"] is not None:
+        return _Token("d", f"DATE '{_date(found['date'])}'")
+    if found["word"]:
+        return _word(found["word"])
     if found["text"]:
-        if last == "DATE":
-            return f"'{_date(word[1:-1])}'"
-        if "\\" in word or not word.isprintable():
-            raise ValueError(f"text with a backslash or a control character: {shown(word)}")
-        return word
-    if last == "DATE":
-        raise ValueError(f"DATE {shown(word)} (expected DATE '2026-01-31')")
-    if not found["word"]:
-        return word
+        return _Token("q", found["text"])
+    return _Token("c" if found["compare"] else found["mark"], found.group())
+
+
+def _word(word: str) -> _Token:
+    if word.upper() in _WORDS:
+        return _Token(_WORDS[word.upper()], word.upper())
     if word.lower() in COLUMNS:
-        return f'"{word.lower()}"'
-    if word.upper() not in _WORDS:
-        raise ValueError(
-            f"unknown word {shown(word)} (columns: {', '.join(COLUMNS)}; "
-            "also AND, OR, NOT, IN, LIKE, BETWEEN, IS NULL, TRUE, FALSE, DATE '2026-01-31')"
-        )
-    if word.upper() == "NULL" and last not in ("IS", "NOT"):
-        raise ValueError("NULL without IS (expected e.g. missing_since IS NULL)")
-    return word.upper()
+        return _Token("t" if word.lower() in TEXT_COLUMNS else "d", f'"{word.lower()}"')
+    raise ValueError(
+        f"unknown word {shown(word)} (columns: {', '.join(COLUMNS)}; "
+        f"also {', '.join(_WORDS)}, IS NULL, DATE '2026-01-31')"
+    )
 
 
 def _date(text: str) -> date:
@@ -113,3 +116,10 @@ def _date(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise ValueError(f"DATE {shown(text)} (expected a date, e.g. DATE '2026-01-31')") from None
+
+
+def _shape(letters: str) -> str:
+    """Put b for each condition, from the inside out, until nothing more is one."""
+    while (shorter := _CONDITION.sub("b", letters)) != letters:
+        letters = shorter
+    return letters
