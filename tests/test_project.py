@@ -27,7 +27,7 @@ ASKED = [Requirement(line) for line in PYPROJECT["project"]["dependencies"] + PY
 
 # Hosts of package registries and mirrors; an address of a package is the installer's business, not ours.
 REGISTRIES = re.compile(
-    r"pypi\.org|pythonhosted\.org|anaconda\.org|conda\.io|npmjs\.(org|com)|deb\.debian\.org|index-url=http"
+    r"pypi\.org|pythonhosted\.org|anaconda\.org|conda\.io|npmjs\.(org|com)|deb\.debian\.org|index-url[= ]http"
 )
 # Places on somebody's machine.
 MACHINES = re.compile(r"(?<![\w.])/(root|work|home/\w+|Users/\w+|tmp/\w+)/")
