@@ -161,7 +161,7 @@ def _which_rule(case: Case) -> str:
     happened = {
         Since.UNSUPPORTED_SINCE: f"support for {state.product} ended the day before {since}",
         Since.MISSING_SINCE: f"a security update of {since} shows no sign of being installed",
-        Since.EXPLOITED_SINCE: f"since {since} a vulnerability that it has is known to be exploited, and could be fixed",
+        Since.EXPLOITED_SINCE: f"since {since} a vulnerability of it is known to be exploited and could be fixed",
         Since.BELOW_MINIMUM_SINCE: f"since {since} it is below the oldest accepted build",
     }[rule.since]
     after = f"; {rule.after_days} days later it counts as vulnerable" if rule.after_days else ""

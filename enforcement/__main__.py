@@ -1,0 +1,232 @@
+"""The commands: arguments in, one call out."""
+
+import json
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from enforcement import printing, shipped, workbench
+from enforcement.policy import Policy
+from enforcement.policy_text import policy_schema
+from enforcement.sample import Extent
+from enforcement.terminal import Format, progress, say
+from enforcement.workbench import DEFAULT_STORE, Order, Setting
+
+_USAGE: Final = 2
+_FAILED: Final = 1
+_INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="enforcement",
+    help="Design the enforcement against persistently vulnerable Exchange servers on your own mail history.",
+    epilog="Begin with: enforcement sample; enforcement fleet; enforcement replay ninety-days gentler",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _day(text: str) -> date:
+    today = datetime.now(tz=UTC).date()
+    if text in ("today", "yesterday"):
+        return today - timedelta(days=text == "yesterday")
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text[:40]!r} is no day (expected e.g. 2026-10-31, today or yesterday)") from None
+
+
+def _time(text: str) -> datetime:
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text[:40]!r} is no time (expected e.g. 2026-10-31T14:05, in UTC)") from None
+    return read.astimezone(UTC).replace(tzinfo=None) if read.tzinfo else read
+
+
+StorePath = Annotated[Path, typer.Option("--store", metavar="PATH", help="The DuckDB file with the mail history.")]
+How = Annotated[Format, typer.Option("--format", help="How the answer is written to standard output.")]
+From = Annotated[date | None, typer.Option("--from", parser=_day, metavar="D", help="The first day that counts.")]
+To = Annotated[date | None, typer.Option("--to", parser=_day, metavar="D", help="The last day that counts.")]
+AsOf = Annotated[date | None, typer.Option("--as-of", parser=_day, metavar="D", help="Know nothing of later days.")]
+Assumed = Annotated[str, typer.Option("--assumptions", metavar="FILE", help="A shipped name or a TOML file.")]
+Pauses = Annotated[Path | None, typer.Option("--pauses", metavar="FILE", help="Pauses taken: CSV tenant,from,days.")]
+Rules = Annotated[str, typer.Option("--policy", metavar="POLICY", help="The policy whose rules judge the builds.")]
+ThePolicy = Annotated[str, typer.Argument(metavar="POLICY", help="A shipped name or a TOML file.")]
+Policies = Annotated[list[str], typer.Argument(metavar="POLICY…", help="Shipped names or TOML files.")]
+
+
+@app.command(epilog="Example: enforcement sample --messages 100000 --seed 7 --store data/small.duckdb")
+def sample(
+    store: StorePath = DEFAULT_STORE,
+    messages: Annotated[int, typer.Option(metavar="N", help="How many messages.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same data.")] = 1,
+    how: How = Format.TABLE,
+) -> None:
+    """Make up a fleet and its traffic, to try everything on."""
+    with progress(f"making {messages:,} messages"):
+        record = workbench.make_sample(store, Extent(messages=messages, seed=seed))
+    printing.imports([record], how)
+    say(f"the sample is in {store}; next: enforcement fleet, enforcement replay ninety-days")
+
+
+@app.command("import", epilog="Example: enforcement import archive.mbox.gz --own-host '*.mail.example.net'")
+def import_(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Mail (mbox, .eml, Maildir), CSV, Parquet.")],
+    store: StorePath = DEFAULT_STORE,
+    own_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="The service's own hosts, e.g. '*.mail.example.net'; repeatable."),
+    ] = None,
+    times_rounded_to: Annotated[str | None, typer.Option(metavar="hour", help="The source has no minutes.")] = None,
+    how: How = Format.TABLE,
+) -> None:
+    """Import mail history; every row is stored or kept as a reject."""
+    records = []
+    for source in sources:
+        with progress(f"importing {source}") as report:
+            records += workbench.import_source(
+                store, source, own_hosts=own_host or (), times_rounded_to=times_rounded_to, progress=report
+            )
+    printing.imports(records, how)
+
+
+@app.command(epilog="Example: enforcement forget 3; enforcement forget --before 2025-01-01")
+def forget(
+    import_id: Annotated[int | None, typer.Argument(metavar="[IMPORT]", help="Its number; see `imports`.")] = None,
+    before: Annotated[date | None, typer.Option(parser=_day, metavar="D", help="All rows before this day.")] = None,
+    store: StorePath = DEFAULT_STORE,
+) -> None:
+    """Remove an import, or all rows before a day."""
+    if (import_id is None) == (before is None):
+        raise ValueError("expected the number of an import, or --before D")
+    printing.forgotten(workbench.forget(store, import_id=import_id, before=before))
+
+
+@app.command(epilog="Example: enforcement fleet --as-of 2026-09-30 --format csv > fleet.csv")
+def fleet(
+    policy: Rules = "ninety-days",
+    as_of: AsOf = None,
+    store: StorePath = DEFAULT_STORE,
+    how: How = Format.TABLE,
+) -> None:
+    """List the servers seen: build, what it proves, standing, and why."""
+    printing.fleet(workbench.fleet_on(policy, Setting(store=store, to_on=as_of)), how)
+
+
+@app.command(epilog="Example: enforcement check mine.toml")
+def check(
+    policies: Policies,
+    as_of: AsOf = None,
+    how: How = Format.TABLE,
+) -> None:
+    """Check policy files: errors, and what is allowed but rarely meant."""
+    today = as_of or datetime.now(tz=UTC).date()
+    found = {name: workbench.check_policy(name, today) for name in policies}
+    printing.checked(found, how)
+    if any(found.values()):
+        raise typer.Exit(_FAILED)
+
+
+@app.command(epilog="Example: enforcement schema > policy.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of policy files, for editors."""
+    print(json.dumps(policy_schema(), indent=2))  # noqa: T201 - the answer itself
+
+
+@app.command(epilog="Example: enforcement replay ninety-days gentler --from 2026-08-01")
+def replay(
+    policies: Policies,
+    from_on: From = None,
+    to_on: To = None,
+    as_of: AsOf = None,
+    assumptions: Assumed = "default",
+    pauses: Pauses = None,
+    store: StorePath = DEFAULT_STORE,
+    how: How = Format.TABLE,
+) -> None:
+    """Replay policies over the history: what each would have delayed and lost."""
+    setting = Setting(
+        store=store, from_on=from_on, to_on=_earlier(to_on, as_of), assumptions=assumptions, pauses=pauses
+    )
+    results = workbench.replay_policies(policies, setting)
+    printing.replays(results, how)
+    if any("fail" in result.guardrails["state"] for result in results):
+        raise typer.Exit(_FAILED)
+
+
+@app.command(epilog="Example: enforcement explain ninety-days --server mx1.contoso.example --at 2026-10-31T14:05")
+def explain(
+    policy: ThePolicy,
+    server: Annotated[str, typer.Option(metavar="S", help="The server that handed the mail over.")],
+    at: Annotated[datetime, typer.Option(parser=_time, metavar="T", help="When, in UTC.")],
+    build: Annotated[str | None, typer.Option(metavar="B", help="The build, instead of the last one seen.")] = None,
+    assumptions: Assumed = "default",
+    pauses: Pauses = None,
+    store: StorePath = DEFAULT_STORE,
+    how: How = Format.TABLE,
+) -> None:
+    """Explain what a message of a server meets, and why, in words."""
+    setting = Setting(store=store, assumptions=assumptions, pauses=pauses)
+    printing.explained(workbench.explain_message(policy, setting, server=server, at=at, build=build), how)
+
+
+@app.command(epilog="Example: enforcement export ninety-days --as-of yesterday --out policy-for-production")
+def export(
+    policy: ThePolicy,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write; an earlier export is replaced.")],
+    as_of: AsOf = None,
+    override: Annotated[str | None, typer.Option(metavar="REASON", help="Why guardrails may be broken.")] = None,
+    revision: Annotated[int, typer.Option(metavar="N", help="A second export of the same day has a greater one.")] = 0,
+    assumptions: Assumed = "default",
+    pauses: Pauses = None,
+    store: StorePath = DEFAULT_STORE,
+    how: How = Format.TABLE,
+) -> None:
+    """Export a policy: its files, each server's calendar, and the manifest."""
+    setting = Setting(store=store, to_on=as_of, assumptions=assumptions, pauses=pauses)
+    order = Order(out=out, override=override, revision=revision)
+    printing.exported(workbench.export_policy(policy, setting, order), how)
+
+
+@app.command(epilog="Example: enforcement report 03_replay -p policies '[ninety-days, gentler]'")
+def report(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A notebook; left out: all of them.")] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option("-p", metavar="KEY VALUE", help="A parameter of the notebook; repeatable.")
+    ] = None,
+    store: StorePath = DEFAULT_STORE,
+    force: Annotated[bool, typer.Option(help="Run again what has run already.")] = False,
+    how: How = Format.TABLE,
+) -> None:
+    """Run notebooks to pages under reports/, with a record and an index."""
+    raise NotImplementedError(name, parameters, store, force, how)
+
+
+def _earlier(*days: date | None) -> date | None:
+    return min((day for day in days if day is not None), default=None)
+
+
+def _load(policy: str) -> Policy:
+    return shipped.load_policy(policy)
+
+
+def main() -> None:
+    """Run a command; what is wrong with its input is told in a line, without a traceback."""
+    try:
+        app(standalone_mode=False)
+    except (ValueError, LookupError, OSError) as problem:
+        for line in str(problem).splitlines() or [type(problem).__name__]:
+            say(f"enforcement: {line}")
+        sys.exit(_USAGE)
+    except KeyboardInterrupt:
+        say("enforcement: interrupted; the store is as it was before")
+        sys.exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A chosen policy as files that production loads."""

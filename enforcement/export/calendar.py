@@ -1,0 +1,41 @@
+"""Each server's coming stages: what the mail servers look up."""
+
+from datetime import date
+
+import polars as pl
+
+from enforcement.clock import cut_at_stages
+from enforcement.policy import Policy
+
+
+def calendar(spans: pl.DataFrame, servers: pl.DataFrame, policy: Policy, *, as_of: date) -> pl.DataFrame:
+    """List what each server under enforcement meets from the day after `as_of` on, a row each span of one stage.
+
+    Takes SPELL_SPANS of a history that ends on `as_of`, and SERVERS. Columns: server, tenant, cohort, minute_offset,
+    from_on, until_on (the first day no longer in it; empty: no end), stage, phase, throttle, block, running (false:
+    paused or exempt, everything is accepted), clock_at_start.
+    """
+    stages = pl.DataFrame(
+        [(number + 1, stage.throttle, stage.block) for number, stage in enumerate(policy.stages)],
+        schema={"stage": pl.Int16, "throttle": pl.Int8, "block": pl.Int8},
+        orient="row",
+    )
+    tomorrow = pl.lit(as_of).dt.offset_by("1d")
+    skipped = pl.max_horizontal((tomorrow - pl.col("from_on")).dt.total_days(), 0) * pl.col("running")
+    # A spell that has ended is remediated; one that lasts has a last span without an end.
+    lasting = spans.filter(pl.col("until_on").is_null()).select("server_id", "cohort", "spell")
+    return (
+        cut_at_stages(spans.join(lasting, on=["server_id", "cohort", "spell"], how="semi"), policy)
+        .filter(pl.col("until_on").is_null() | (pl.col("until_on") > tomorrow))
+        .with_columns(
+            from_on=pl.max_horizontal("from_on", tomorrow),
+            clock_at_start=pl.col("clock_at_start") + skipped,
+        )
+        .join(stages, on="stage")
+        .join(servers.select("server_id", "server", "tenant", "minute_offset"), on="server_id")
+        .select(
+            "server", "tenant", "cohort", "minute_offset", "from_on", "until_on", "stage", "phase", "throttle", "block",
+            "running", pl.col("clock_at_start").cast(pl.Int32),
+        )
+        .sort("server", "cohort", "from_on")
+    )  # fmt: skip

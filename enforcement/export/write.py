@@ -1,0 +1,84 @@
+"""Write an export: the chosen policy, its servers' calendar, and the manifest, in one folder at once."""
+
+import io
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from enforcement.export.calendar import calendar
+from enforcement.export.manifest import MANIFEST_NAME, Origin, manifest
+from enforcement.guardrails import State
+from enforcement.history import History
+from enforcement.policy_text import canonical_json
+from enforcement.replay import Replay
+
+
+class ExportError(ValueError):
+    """An export that must not be made."""
+
+
+def export_files(result: Replay, history: History, origin: Origin, *, policy_toml: bytes) -> dict[str, bytes]:
+    """Give the files of an export, name → content, or say why there must be none.
+
+    Takes a replay of a history that ends on the origin's `as_of`.
+    """
+    refuse(result, origin)
+    table = calendar(result.course.spans, history.servers, result.policy, as_of=origin.as_of)
+    files = {
+        "policy.toml": policy_toml,
+        "policy.json": canonical_json(result.policy).encode(),
+        "calendar.csv": table.write_csv(line_terminator="\n").encode(),
+        "calendar.parquet": _parquet(table),
+    }
+    return files | {MANIFEST_NAME: manifest(files, origin)}
+
+
+def refuse(result: Replay, origin: Origin) -> None:
+    """Raise ExportError when the policy must not go out: pauses not granted, or guardrails that do not hold."""
+    ungranted = result.course.granted.ungranted
+    if ungranted.height:
+        tenant, start, days = ungranted.row(0)
+        raise ExportError(
+            f"not exported: {ungranted['days'].sum()} pause days asked for are beyond the policy's quota, the first "
+            f"{days} of {tenant} from {start} (raise pause.days_per_year, or correct the ledger)"
+        )
+    broken = result.guardrails.filter(pl.col("state") != State.PASS)
+    if broken.height and not origin.override:
+        named = "; ".join(f"{row['measure']} per {row['per']}: {row['state']}" for row in broken.iter_rows(named=True))
+        raise ExportError(
+            f'not exported: guardrails do not hold: {named} (change the policy, or give --override "reason")'
+        )
+
+
+def write_export(files: Mapping[str, bytes], out: Path) -> None:
+    """Write all files of an export or none; an earlier export in the folder is replaced, anything else is not."""
+    if out.exists() and not _is_export(out):
+        raise ExportError(f"{out} is there and holds no export (expected a new folder, or one with {MANIFEST_NAME})")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        for name, content in files.items():
+            (made / name).write_bytes(content)
+        made.chmod(0o755)
+        if out.exists():
+            old = made.with_name(made.name + ".old")
+            out.rename(old)
+            made.rename(out)
+            shutil.rmtree(old)
+        else:
+            made.rename(out)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _is_export(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / MANIFEST_NAME).is_file() or not any(folder.iterdir()))
+
+
+def _parquet(table: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()

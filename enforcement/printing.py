@@ -1,0 +1,149 @@
+"""Each answer as people read it in a terminal, and as scripts do."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from enforcement.answers import decision_answer, import_answer, replay_answer
+from enforcement.check import Lint
+from enforcement.explain import Case
+from enforcement.replay import Replay
+from enforcement.store import Forgotten, ImportRecord
+from enforcement.terminal import Format, answer, sentences, share, show, write_answer
+from enforcement.workbench import Exported, Fleet
+
+
+def imports(records: Sequence[ImportRecord], how: Format) -> None:
+    """Print what was imported: every row read is stored or rejected."""
+    rows = [import_answer(record) for record in records]
+    if how is not Format.TABLE:
+        write_answer(pl.DataFrame(rows), rows, how)
+        return
+    for record in records:
+        done = "was already imported; nothing changed" if record.already_imported else "imported"
+        answer(
+            f"{record.source}: {done} as import {record.import_id}: {record.rows_read:,} rows read = "
+            f"{record.rows_stored:,} stored + {record.rows_rejected:,} rejected"
+        )
+        if record.overlap:
+            answer(f"  {record.overlap:,} days of servers were already there from other sources: mail may count twice")
+        sentences([f"  {note}" for note in record.notes])
+    rejected = sum(record.rows_rejected for record in records)
+    if rejected:
+        answer("Why rows were rejected: query the view rejects, e.g. in the notebook 00_explore.")
+
+
+def forgotten(what: Forgotten) -> None:
+    """Print what was removed."""
+    answer(f"forgotten: {what.imports:,} imports, {what.traffic_rows:,} rows of traffic, {what.sightings:,} sightings")
+
+
+def fleet(known: Fleet, how: Format) -> None:
+    """Print the fleet, worst first."""
+    if how is not Format.TABLE:
+        write_answer(known.servers, known.servers.to_dicts(), how)
+        return
+    counts = known.servers.group_by("standing").agg(
+        servers=pl.col("server").n_unique(), messages=pl.col("messages").sum()
+    )
+    in_words = ", ".join(
+        f"{row['servers']:,} {row['standing']}" for row in counts.sort("servers", descending=True).iter_rows(named=True)
+    )
+    answer(
+        f"{known.servers['server'].n_unique():,} servers seen until {known.as_of}, by the rules of "
+        f"{known.policy.name}: {in_words} (a server with several builds counts in each)."
+    )
+    worst_first = known.servers.sort("standing", "days_behind", "messages", descending=True, nulls_last=True)
+    show(worst_first.select("server", "build", "standing", "days_behind", "messages", "why"))
+
+
+def checked(found: Mapping[str, Sequence[Lint]], how: Format) -> None:
+    """Print what checking policies has found."""
+    rows = [
+        {"policy": name, "key": lint.key, "severity": str(lint.severity), "message": lint.message}
+        for name, lints in found.items()
+        for lint in lints
+    ]
+    if how is not Format.TABLE:
+        schema = {"policy": pl.String, "key": pl.String, "severity": pl.String, "message": pl.String}
+        write_answer(pl.DataFrame(rows, schema=schema), rows, how)
+        return
+    for name, lints in found.items():
+        answer(f"{name}: valid, {f'{len(lints)} things that are rarely meant' if lints else 'nothing to remark'}")
+        sentences([f"  {lint.key}: {lint.message}" for lint in lints])
+
+
+def replays(results: Sequence[Replay], how: Format) -> None:
+    """Print policies side by side, then each policy's stages and guardrails."""
+    if how is not Format.TABLE:
+        rows = [_figures(result) for result in results]
+        write_answer(pl.DataFrame(rows), [replay_answer(result) for result in results], how)
+        return
+    for result in results:
+        answer(_in_a_sentence(result))
+    show(pl.DataFrame([_figures(result) for result in results]), title="Messages by what became of them")
+    for result in results:
+        stages = result.by_stage.drop("retries")
+        show(stages, title=f"{result.policy.name}: subject messages by stage")
+        if result.guardrails.height:
+            columns = ("measure", "per", "at_most", "state", "worst_unit", "worst_share", "n_judged", "n_units")
+            show(_with_shares(result.guardrails.select(columns)), title=f"{result.policy.name}: guardrails")
+        if result.course.granted.ungranted.height:
+            show(result.course.granted.ungranted, title=f"{result.policy.name}: pause days not granted")
+    reasons = results[0].untouched
+    show(reasons, title=f"Messages read that {results[0].policy.name} does not touch, and why")
+    show(results[0].evidence, title="Messages read by how their build is known")
+
+
+def _in_a_sentence(result: Replay) -> str:
+    totals, (first, last) = result.totals, result.period
+    subject = f"{totals['subject']:,.0f} subject messages ({share(totals['subject'], totals['read'])} of all read)"
+    return (
+        f"{result.policy.name}, {first} to {last}: of {subject}, {share(totals['delayed'], totals['subject'])} would "
+        f"have come late and {share(totals['lost'], totals['subject'])} would have been lost; "
+        f"{totals['accepted_vulnerable']:,.0f} messages of vulnerable builds would still have been delivered."
+    )
+
+
+def _figures(result: Replay) -> dict[str, Any]:
+    """One row of the comparison."""
+    totals = result.totals
+    return {
+        "policy": result.policy.name,
+        **{name: totals[name] for name in ("read", "in_scope", "subject", "at_once", "delayed", "rejected", "expired")},
+        "servers": result.servers.filter(pl.col("subject") > 0).height,
+        "tenants": result.tenants.filter(pl.col("subject") > 0).height,
+        "risk_left": totals["accepted_vulnerable"],
+        "p95_delay_minutes": result.delay_minutes["p95"],
+    }
+
+
+def _with_shares(table: pl.DataFrame) -> pl.DataFrame:
+    percent = pl.format("{} %", (pl.col("at_most", "worst_share") * 100).round(2))
+    return table.with_columns(percent.name.keep())
+
+
+def explained(case: Case, how: Format) -> None:
+    """Print why a message is accepted, deferred or rejected."""
+    record = decision_answer(case.decision)
+    if how is Format.TABLE:
+        sentences(case.sentences())
+    else:
+        write_answer(pl.DataFrame([record]), record, how)
+
+
+def exported(made: Exported, how: Format) -> None:
+    """Print what was exported and where it holds."""
+    if how is not Format.TABLE:
+        write_answer(made.calendar, made.manifest, how)
+        return
+    manifest = made.manifest
+    answer(
+        f"{manifest['policy']} exported to {made.folder}: serial {manifest['serial']}, known until {manifest['as_of']}, "
+        f"valid from {manifest['valid_from']} to {manifest['not_after']}"
+    )
+    answer(f"{made.calendar['server'].n_unique():,} servers under enforcement in the calendar")
+    if manifest["override"]:
+        answer(f"guardrails overridden: {manifest['override']}")
+    show(pl.DataFrame({"file": list(manifest["files"]), "bytes": [f["bytes"] for f in manifest["files"].values()]}))
