@@ -1,0 +1,129 @@
+"""The exposure pass: the same counts whatever engine holds the traffic, and all that a schedule needs."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from examples import policy
+
+from enforcement import sample, shipped
+from enforcement.exposure import Exposure, exposure, exposure_by_server
+from enforcement.history import History, Period, polars_traffic
+from enforcement.importers.batch import Batch
+from enforcement.outcomes import judge, server_outcomes
+from enforcement.replay import Background, course, replay
+from enforcement.schema import PAUSES, REJECTS
+from enforcement.store import create_store, open_store
+
+BACKGROUND = Background(
+    catalogue=shipped.load_catalogue(),
+    senders=shipped.load_assumptions().sender_mix,
+    pauses=pl.DataFrame(schema=dict(PAUSES)),
+)
+PERIOD = Period(date(2026, 8, 15), date(2026, 10, 20))
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    """A small sample in a real store."""
+    made = sample.make_sample(
+        BACKGROUND.catalogue, shipped.load_sample_shape(), sample.Extent(messages=20_000, servers=300, seed=3)
+    )
+    path: Path = tmp_path_factory.mktemp("store") / "traffic.duckdb"
+    batch = Batch(
+        handovers=made.handovers,
+        sightings=made.sightings,
+        rejects=pl.DataFrame(schema=dict(REJECTS)),
+        rows_read=made.handovers.height,
+    )
+    with create_store(path) as store:
+        store.add(source="sample", sha256="0", options={}, batch=batch)
+    with open_store(path) as store:
+        yield store.history()
+
+
+@pytest.mark.parametrize("window", ['"top of the hour"', '"spread"'])
+def test_duckdb_and_polars_count_alike(history: History, window: str) -> None:
+    """The one narwhals expression gives the same rows on both engines, in both windows, with both kinds of pass."""
+    to = policy(window=window)
+    traffic = polars_traffic(history.traffic.frame.collect(backend="polars").to_native())
+    segments = course(history, to, BACKGROUND).segments
+    groups = (
+        history.days.select("server_id", "build_id")
+        .unique()
+        .with_columns(product=pl.lit("Exchange Server 2019"), decile=(pl.col("server_id") % 10 + 1).cast(pl.Int8))
+    )
+    duckdb = exposure(history.traffic, segments, groups, to, PERIOD)
+    polars = exposure(traffic, segments, groups, to, PERIOD)
+    assert duckdb.by_day.equals(polars.by_day)
+    assert duckdb.by_group.equals(polars.by_group)
+    assert duckdb.by_day["messages"].sum() == duckdb.by_group["messages"].sum() > 1_000
+    by_server = exposure_by_server(history.traffic, segments, to, PERIOD)
+    assert by_server.equals(exposure_by_server(traffic, segments, to, PERIOD))
+    assert by_server["messages"].sum() == duckdb.by_day["messages"].sum()
+
+
+def test_both_passes_judge_alike(history: History) -> None:
+    """Counting by clock and judging stages afterwards gives what cutting the segments at the stages gives."""
+    to = policy()
+    segments = course(history, to, BACKGROUND).segments
+    groups = (
+        history.days.select("server_id", "build_id")
+        .unique()
+        .with_columns(product=pl.lit(""), decile=pl.lit(1, pl.Int8))
+    )
+    by_stage = judge(exposure(history.traffic, segments, groups, to, PERIOD), to, BACKGROUND.senders).by_stage
+    by_server = server_outcomes(exposure_by_server(history.traffic, segments, to, PERIOD), to, BACKGROUND.senders)
+    columns = ("at_once", "delayed", "rejected", "expired", "retries")
+    again = by_server.group_by("stage").agg(pl.col(columns).sum()).sort("stage")
+    assert again.select(columns).equals(by_stage.select(columns))
+
+
+def test_a_period_counts_its_days_alone_but_knows_the_clocks(history: History) -> None:
+    """Outcomes of two halves add up to those of the whole: the second half's clocks began in the first."""
+    first, last = history.period()
+    middle = first + timedelta(days=90)
+    halves = [
+        replay(history, policy(), BACKGROUND, Period(*days)).totals
+        for days in ((first, middle), (middle + timedelta(days=1), last))
+    ]
+    whole = replay(history, policy(), BACKGROUND).totals
+    assert {name: halves[0][name] + halves[1][name] for name in whole} == whole
+
+
+def test_a_clock_past_400_counts_as_400() -> None:
+    """A segment that began two years before the day still counts, in the last stage."""
+    day = date(2026, 1, 1)
+    traffic = polars_traffic(
+        pl.DataFrame(
+            {
+                "day": [(day - date(1970, 1, 1)).days],
+                "minute": [7],
+                "minute_spread": [9],
+                "server_id": [1],
+                "build_id": [1],
+                "route": ["direct"],
+                "messages": [5],
+            }
+        )
+    )
+    segments = pl.DataFrame(
+        {
+            "server_id": [1],
+            "build_id": [1],
+            "cohort": ["all"],
+            "spell": [1],
+            "from_on": [day - timedelta(days=730)],
+            "until_on": [None],
+            "clock_at_start": [0],
+            "running": [True],
+        },
+        schema_overrides={"until_on": pl.Date},
+    )
+    groups = pl.DataFrame({"server_id": [1], "build_id": [1], "product": ["p"], "decile": [1]})
+    counted = exposure(traffic, segments, groups, policy(), Period(day, day))
+    assert isinstance(counted, Exposure)
+    assert counted.by_day.rows() == [(day, 400, True, 7, 5)]
+    assert counted.by_group.rows() == [(400, True, 7, "p", 1, 5)]
