@@ -169,10 +169,16 @@ class Catalogue:
 
 
 def read_catalogue(*, builds: str, lifecycle: str, exploits: str) -> Catalogue:
-    """Read and check the catalogue from the texts of its three CSV files.
+    r"""Read and check the catalogue from the texts of its three CSV files.
 
     Errors name the file, the line and the value: duplicates, unknown products, dates out of order in a line,
     fixes that no release is known for.
+
+    >>> builds = "product,name,line,kind,released_on,build,kb,is_security,is_public,shown_by_smtp_hop"
+    >>> row = "Exchange Server 2020,RTM,RTM,RTM,2020-10-01,15.3.1.1,,false,true,true"
+    >>> read_catalogue(builds="\n".join([builds, row]), lifecycle="", exploits="")
+    Traceback (most recent call last):
+    ValueError: builds, line 2: unknown product 'Exchange Server 2020' (known: Exchange Server 2007, ...)
     """
     releases = tuple(sorted((_release(row, where) for row, where in _rows(builds, "builds")), key=lambda r: r.build))
     for lower, upper in pairwise(releases):

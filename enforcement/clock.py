@@ -17,6 +17,15 @@ def subject_pairs(pairs: pl.DataFrame, servers: pl.DataFrame, standings: pl.Data
 
     Takes pairs (server_id, build_id), SERVERS and STANDINGS; gives server_id, build_id, cohort, subject_from, for the
     pairs that some day become subject.
+
+    >>> from types import SimpleNamespace
+    >>> from enforcement.policy import Cohort
+    >>> policy = SimpleNamespace(cohorts=[Cohort(name="all", starts_on=date(2026, 3, 1))])
+    >>> servers = pl.DataFrame({"server_id": [1], "tenant": ["contoso.example"]})
+    >>> table = {"build_id": [7], "product": ["Exchange Server 2016"], "vulnerable_from": [date(2026, 1, 1)]}
+    >>> pairs = pl.DataFrame({"server_id": [1], "build_id": [7]})
+    >>> subject_pairs(pairs, servers, pl.DataFrame(table), policy).rows()
+    [(1, 7, 'all', datetime.date(2026, 3, 1))]
     """
     known = (
         pairs.select("server_id", "build_id")
@@ -48,6 +57,17 @@ def spells(
 
     Takes HANDOVER_DAYS, the result of `subject_pairs`, STANDINGS and CLOCK_STARTS. A spell begins on the first subject
     day and ends on the first clean day that lies `clear_after_days` or more after the last one.
+
+    >>> from types import SimpleNamespace
+    >>> policy = SimpleNamespace(routes=["direct"], clear_after_days=14)
+    >>> march = [date(2026, 3, day) for day in (1, 2, 20, 25)]
+    >>> days = {"server_id": 1, "build_id": [7, 7, 8, 7], "day": march, "route": "direct", "messages": 1}
+    >>> pairs = pl.DataFrame({"server_id": [1], "build_id": [7], "cohort": ["all"], "subject_from": [march[0]]})
+    >>> table = pl.DataFrame({"build_id": [7, 8], "evidence": "exact", "vulnerable_from": [march[0], None]})
+    >>> nothing = pl.DataFrame(schema=CLOCK_STARTS)
+    >>> found = spells(pl.DataFrame(days), pairs, table, policy, clock_starts=nothing)
+    >>> found.select("spell", "from_on", "until_on").rows()
+    [(1, datetime.date(2026, 3, 1), datetime.date(2026, 3, 20)), (2, datetime.date(2026, 3, 25), None)]
     """
     days = conform(days, HANDOVER_DAYS, what="hand-over days").join(
         pairs.select("server_id").unique(), on="server_id", how="semi"
@@ -103,6 +123,15 @@ def spell_spans(spells: pl.DataFrame, still: pl.DataFrame) -> pl.DataFrame:
     """Cut spells where the clock stops and goes on, and count the clock at the start of each span.
 
     Takes the result of `spells` and STILL_SPANS, gives SPELL_SPANS.
+
+    >>> from enforcement.schema import STILL_SPANS
+    >>> spell = {"server_id": 1, "cohort": "all", "spell": 1, "from_on": [date(2026, 3, 1)], "until_on": [None]}
+    >>> spell = pl.DataFrame(spell, schema_overrides={"until_on": pl.Date, "server_id": pl.Int32})
+    >>> still = [(1, date(2026, 3, 10), date(2026, 3, 15))]
+    >>> spans = spell_spans(spell, pl.DataFrame(still, STILL_SPANS, orient="row"))
+    >>> [(from_on.day, clock, running) for from_on, clock, running in
+    ...     spans.select("from_on", "clock_at_start", "running").rows()]
+    [(1, 0, True), (10, 9, False), (15, 9, True)]
     """
     of_spell = ["server_id", "cohort", "spell"]
     whole = spells.with_columns(pl.col("until_on").fill_null(_NEVER))
@@ -144,6 +173,12 @@ def segments(spans: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     """Give for each build of a server the spans of days on which its messages are subject.
 
     Takes SPELL_SPANS and the result of `subject_pairs`, gives SEGMENTS. They do not depend on the stages.
+
+    >>> span = pl.DataFrame({"server_id": 1, "cohort": "all", "spell": 1, "from_on": [date(2026, 3, 1)],
+    ...     "until_on": [date(2026, 6, 1)], "clock_at_start": 0, "running": True})
+    >>> pairs = pl.DataFrame({"server_id": 1, "build_id": 7, "cohort": "all", "subject_from": [date(2026, 3, 5)]})
+    >>> segments(span, pairs).select("build_id", "from_on", "until_on", "clock_at_start").rows()
+    [(7, datetime.date(2026, 3, 5), datetime.date(2026, 6, 1), 4)]
     """
     begins = pl.max_horizontal("from_on", "subject_from")
     skipped = (begins - pl.col("from_on")).dt.total_days() * pl.col("running")
@@ -157,7 +192,15 @@ def segments(spans: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def cut_at_stages(spans: pl.DataFrame, policy: Policy) -> pl.DataFrame:
-    """Cut SPELL_SPANS or SEGMENTS where the clock reaches a stage; adds `stage` (from 1) and `phase`."""
+    """Cut SPELL_SPANS or SEGMENTS where the clock reaches a stage; adds `stage` (from 1) and `phase`.
+
+    >>> span = pl.DataFrame({"server_id": 1, "cohort": "all", "spell": 1, "from_on": [date(2026, 3, 1)],
+    ...     "until_on": [date(2026, 6, 1)], "clock_at_start": 0, "running": True})
+    >>> from types import SimpleNamespace
+    >>> policy = SimpleNamespace(stage_starts=(0, 30), phases=("report", "block all"))
+    >>> cut_at_stages(span, policy).select("stage", "phase", "from_on", "clock_at_start").rows()
+    [(1, 'report', datetime.date(2026, 3, 1), 0), (2, 'block all', datetime.date(2026, 3, 31), 30)]
+    """
     starts = list(policy.stage_starts)
     stages = pl.DataFrame(
         {
@@ -190,6 +233,13 @@ def stage_entries(spans: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Give the day on which each spell enters each stage, as far as the spell lasts and its known pauses go.
 
     Takes SPELL_SPANS; gives server_id, cohort, spell, stage (from 1), phase, enters_on.
+
+    >>> span = pl.DataFrame({"server_id": 1, "cohort": "all", "spell": 1, "from_on": [date(2026, 3, 1)],
+    ...     "until_on": [date(2026, 6, 1)], "clock_at_start": 0, "running": True})
+    >>> from types import SimpleNamespace
+    >>> policy = SimpleNamespace(stage_starts=(0, 30), phases=("report", "block all"))
+    >>> stage_entries(span, policy).select("stage", "enters_on").rows()
+    [(1, datetime.date(2026, 3, 1)), (2, datetime.date(2026, 3, 31))]
     """
     return (
         cut_at_stages(spans, policy)

@@ -79,7 +79,17 @@ class Decision:
 
 
 def decide(state: State, policy: Policy, sent_at: datetime) -> Decision:
-    """Decide on one try of a message at a UTC time."""
+    """Decide on one try of a message at a UTC time.
+
+    >>> from enforcement.policy import Cohort, Rule, Stage
+    >>> policy = Policy(schema_version=1, name="small", rules=[Rule(name="unpatched", since="missing_since")],
+    ...     cohorts=[Cohort(name="all", starts_on=date(2026, 1, 1))], stages=[Stage(days=30), Stage(block=60)])
+    >>> state = State(server="mx", tenant="t", build="15.1.2507.6", evidence=Evidence.EXACT,
+    ...     product="Exchange Server 2016", vulnerable_from=date(2026, 1, 1), rule="unpatched", route="direct",
+    ...     cohort="all", cohort_starts_on=date(2026, 1, 1), spell_from_on=date(2026, 1, 1))
+    >>> [str(decide(state, policy, datetime(2026, 1, day)).verdict) for day in (30, 31)]
+    ['accept', 'reject']
+    """
     day = sent_at.date()
     untouched = state.untouched(policy, day)
     if untouched is not None:
@@ -117,7 +127,15 @@ def decide(state: State, policy: Policy, sent_at: datetime) -> Decision:
 
 
 def still_on(state: State, day: date) -> Still | None:
-    """Give the span of paused or exempt days that a day lies in."""
+    """Give the span of paused or exempt days that a day lies in.
+
+    >>> state = State(server="mx", tenant="t", build="15.1.2507.6", evidence=Evidence.EXACT,
+    ...     product="Exchange Server 2016", vulnerable_from=date(2026, 1, 1), rule="unpatched", route="direct",
+    ...     cohort="all", cohort_starts_on=date(2026, 1, 1), spell_from_on=date(2026, 1, 1),
+    ...     still=(Still(date(2026, 1, 5), date(2026, 1, 8), "paused"),))
+    >>> [still_on(state, date(2026, 1, day)) is not None for day in (4, 5, 7, 8)]
+    [False, True, True, False]
+    """
     return next((still for still in state.still if still.from_on <= day < still.until_on), None)
 
 
@@ -137,7 +155,17 @@ def clock_on(state: State, day: date) -> int:
 
 
 def next_change(state: State, policy: Policy, day: date) -> date | None:
-    """Give the next day on which the stage changes, or the clock stops or goes on, as far as is known today."""
+    """Give the next day on which the stage changes, or the clock stops or goes on, as far as is known today.
+
+    >>> from enforcement.policy import Cohort, Rule, Stage
+    >>> policy = Policy(schema_version=1, name="small", rules=[Rule(name="unpatched", since="missing_since")],
+    ...     cohorts=[Cohort(name="all", starts_on=date(2026, 1, 1))], stages=[Stage(days=30), Stage(block=60)])
+    >>> state = State(server="mx", tenant="t", build="15.1.2507.6", evidence=Evidence.EXACT,
+    ...     product="Exchange Server 2016", vulnerable_from=date(2026, 1, 1), rule="unpatched", route="direct",
+    ...     cohort="all", cohort_starts_on=date(2026, 1, 1), spell_from_on=date(2026, 1, 1))
+    >>> next_change(state, policy, date(2026, 1, 1)), next_change(state, policy, date(2026, 1, 31))
+    (datetime.date(2026, 1, 31), None)
+    """
     clock, is_still = clock_on(state, day), still_on(state, day) is not None
     index = policy.stage_at(clock)
     last_still_on = max((still.until_on for still in state.still), default=day)

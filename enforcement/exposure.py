@@ -36,6 +36,21 @@ def exposure(
     """Count the subject messages of a period by day, and by product and decile.
 
     Takes SEGMENTS and groups (server_id, build_id, product, decile).
+
+    >>> from datetime import date
+    >>> from types import SimpleNamespace
+    >>> from enforcement.history import polars_traffic
+    >>> traffic = polars_traffic(pl.DataFrame({"day": [day_number(date(2026, 3, 5))] * 2, "minute": [3, 40],
+    ...     "server_id": 1, "build_id": 7, "route": "direct", "messages": [2, 5]},
+    ...     schema_overrides={"server_id": pl.Int32, "build_id": pl.Int32, "day": pl.Int32, "minute": pl.UInt8}))
+    >>> segment = pl.DataFrame({"server_id": 1, "build_id": 7, "cohort": "all", "spell": 1,
+    ...     "from_on": [date(2026, 3, 1)], "until_on": [date(2026, 6, 1)], "clock_at_start": 0, "running": True},
+    ...     schema_overrides={"server_id": pl.Int32, "build_id": pl.Int32, "clock_at_start": pl.Int32})
+    >>> march = Period(date(2026, 3, 1), date(2026, 3, 31))
+    >>> groups = segment.select("server_id", "build_id", product=pl.lit("2016"), decile=pl.lit(1))
+    >>> policy = SimpleNamespace(window=Window.TOP, routes=["direct"])
+    >>> exposure(traffic, segment, groups, policy, march).by_day.select("clock", "k", "messages").rows()
+    [(4, 3, 2), (4, 40, 5)]
     """
     met = _subject(traffic, _bounded(segments, groups, period), policy)
     clock = pl.col("clock_at_start") + pl.col("running") * (pl.col("day") - pl.col("from_day"))
@@ -58,6 +73,21 @@ def exposure_by_server(traffic: Traffic, segments: pl.DataFrame, policy: Policy,
     """Count the subject messages of each server by the policy's stage and minute: EXPOSURE_BY_SERVER.
 
     This second pass answers who is hit; it knows the stages, so it is made again when they change.
+
+    >>> from datetime import date
+    >>> from types import SimpleNamespace
+    >>> from enforcement.history import polars_traffic
+    >>> traffic = polars_traffic(pl.DataFrame({"day": [day_number(date(2026, 3, 5))] * 2, "minute": [3, 40],
+    ...     "server_id": 1, "build_id": 7, "route": "direct", "messages": [2, 5]},
+    ...     schema_overrides={"server_id": pl.Int32, "build_id": pl.Int32, "day": pl.Int32, "minute": pl.UInt8}))
+    >>> segment = pl.DataFrame({"server_id": 1, "build_id": 7, "cohort": "all", "spell": 1,
+    ...     "from_on": [date(2026, 3, 1)], "until_on": [date(2026, 6, 1)], "clock_at_start": 0, "running": True},
+    ...     schema_overrides={"server_id": pl.Int32, "build_id": pl.Int32, "clock_at_start": pl.Int32})
+    >>> march = Period(date(2026, 3, 1), date(2026, 3, 31))
+    >>> stages = {"stage_starts": (0, 2), "phases": ("report", "throttle")}
+    >>> policy = SimpleNamespace(window=Window.TOP, routes=["direct"], **stages)
+    >>> exposure_by_server(traffic, segment, policy, march).select("server_id", "stage", "k", "messages").rows()
+    [(1, 2, 3, 2), (1, 2, 40, 5)]
     """
     pieces = cut_at_stages(segments, policy)
     nothing = pl.DataFrame(

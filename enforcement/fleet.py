@@ -19,6 +19,16 @@ def fleet(
 
     Takes HANDOVER_DAYS, sightings (server_id, build_id, day), SERVERS and STANDINGS. One row per server, build, hop and
     route of hand-overs; a pair known from sightings alone has no route and 0 messages.
+
+    >>> days = {"server_id": 1, "build_id": 7, "day": [date(2026, 3, 1)], "route": "direct", "messages": [3]}
+    >>> servers = pl.DataFrame({"server_id": [1], "server": ["mx.t.example"], "tenant": ["t.example"]})
+    >>> ended = date(2023, 4, 12)
+    >>> unsupported = {"unsupported_since": ended, "vulnerable_from": ended, "rule": "unsupported"}
+    >>> proven = {"build_id": 7, "build": "15.0.1497.48", "hop": "smtp", "evidence": "exact", "update": "Mar23SU"}
+    >>> nothing = dict.fromkeys(["product", "missing_since", "exploited_since"], None)
+    >>> table = pl.DataFrame([proven | unsupported | nothing], schema_overrides={"missing_since": pl.Date})
+    >>> fleet(pl.DataFrame(days), pl.DataFrame(days), servers, table, as_of=date(2026, 3, 2))["standing"].to_list()
+    ['vulnerable']
     """
     handed = (
         days.filter(pl.col("day") <= as_of)
@@ -61,6 +71,15 @@ def standing_by_day(
 
     A server stands as the worst of the builds of its last day with a hand-over; after `silent_after_days` without any
     it counts as silent.
+
+    >>> from types import SimpleNamespace
+    >>> days = pl.DataFrame({"server_id": 1, "build_id": 7, "day": [date(2026, 3, 1)]})
+    >>> table = pl.DataFrame({"build_id": [7], "evidence": ["exact"], "vulnerable_from": [date(2026, 3, 5)]})
+    >>> table = table.with_columns(missing_since=date(2026, 1, 1), unsupported_since=pl.lit(None, dtype=pl.Date))
+    >>> may = Period(date(2026, 3, 1), date(2026, 5, 10))
+    >>> policy = SimpleNamespace(silent_after_days=60)
+    >>> standing_by_day(days, table, policy, may, every_days=35)["standing"].to_list()
+    ['behind', 'vulnerable', 'silent (perhaps retired)']
     """
     grid = pl.DataFrame({"on": pl.date_range(period.from_on, period.to_on, f"{every_days}d", eager=True)})
     seen = days.select("server_id", "day").unique().sort("day")

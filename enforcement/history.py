@@ -53,5 +53,9 @@ class History:
 
 
 def polars_traffic(frame: pl.DataFrame) -> Traffic:
-    """Give traffic that Polars holds in memory."""
+    """Give traffic that Polars holds in memory.
+
+    >>> polars_traffic(pl.DataFrame({"day": [20_000], "messages": [3]})).frame.collect().to_native().rows()
+    [(20000, 3)]
+    """
     return Traffic(frame=nw.from_native(frame.lazy()), bring=lambda table: nw.from_native(table.lazy()))

@@ -77,7 +77,20 @@ def fates(stages: Sequence[Stage], senders: Sequence[Sender]) -> Fates:
 
 
 def judge(exposure: Exposure, policy: Policy, senders: Sequence[Sender]) -> Outcomes:
-    """Judge a policy's stages on an exposure; the traffic is not read again."""
+    """Judge a policy's stages on an exposure; the traffic is not read again.
+
+    >>> from datetime import date
+    >>> from enforcement.policy import Cohort, Rule
+    >>> exchange = Sender(name="Exchange", share=1.0, retry_minutes=(15,), gives_up_after_hours=48)
+    >>> policy = Policy(schema_version=1, name="small", rules=[Rule(name="unpatched", since="missing_since")],
+    ...     cohorts=[Cohort(name="all", starts_on=date(2026, 1, 1))],
+    ...     stages=[Stage(days=30), Stage(throttle=20, block=10)])
+    >>> counts = pl.DataFrame({"clock": [5, 35, 35], "running": True, "k": [0, 0, 12], "messages": [4, 2, 3]})
+    >>> exposed = Exposure(by_day=counts.with_columns(day=date(2026, 3, 1)),
+    ...     by_group=counts.with_columns(product=pl.lit("2016"), decile=pl.lit(1)))
+    >>> judge(exposed, policy, [exchange]).by_stage.select("stage", "at_once", "delayed", "rejected").rows()
+    [(1, 4.0, 0.0, 0.0), (2, 0.0, 3.0, 2.0)]
+    """
     table = fates(policy.stages, senders)
     by_day_stage, running = _by_stage(exposure.by_day, ["day"], policy, table)
     by_group_stage, _ = _by_stage(exposure.by_group, ["product", "decile"], policy, table)
@@ -96,7 +109,18 @@ def judge(exposure: Exposure, policy: Policy, senders: Sequence[Sender]) -> Outc
 
 
 def server_outcomes(by_server: pl.DataFrame, policy: Policy, senders: Sequence[Sender]) -> pl.DataFrame:
-    """Judge EXPOSURE_BY_SERVER: columns server_id, stage and COUNTS."""
+    """Judge EXPOSURE_BY_SERVER: columns server_id, stage and COUNTS.
+
+    >>> from datetime import date
+    >>> from enforcement.policy import Cohort, Rule
+    >>> exchange = Sender(name="Exchange", share=1.0, retry_minutes=(15,), gives_up_after_hours=48)
+    >>> policy = Policy(schema_version=1, name="small", rules=[Rule(name="unpatched", since="missing_since")],
+    ...     cohorts=[Cohort(name="all", starts_on=date(2026, 1, 1))],
+    ...     stages=[Stage(days=30), Stage(throttle=20, block=10)])
+    >>> met = pl.DataFrame({"server_id": [1, 1], "stage": [2, 2], "running": True, "k": [0, 59], "messages": [2, 3]})
+    >>> server_outcomes(met, policy, [exchange]).select("server_id", "stage", "at_once", "rejected").rows()
+    [(1, 2, 3.0, 2.0)]
+    """
     table = fates(policy.stages, senders)
     counted, _ = _judged(by_server, ["server_id"], by_server["stage"].to_numpy() - 1, table)
     return counted
@@ -125,7 +149,11 @@ def delay_figures(delays: pl.DataFrame) -> dict[str, float | None]:
 
 
 def late_notices(delays: pl.DataFrame) -> float:
-    """Count the messages so late that their senders were told of it (over 4 h)."""
+    """Count the messages so late that their senders were told of it (over 4 h).
+
+    >>> late_notices(pl.DataFrame({"delay_minutes": [240, 255], "messages": [3.0, 1.0]}))
+    1.0
+    """
     return float(delays.filter(pl.col("delay_minutes") > _LATE_NOTICE_MINUTES)["messages"].sum())
 
 

@@ -104,6 +104,14 @@ def still_reasons(servers: pl.DataFrame, policy: Policy, pauses: pl.DataFrame) -
     """Give each pause and exemption of each server with its reason: columns of STILL_SPANS and `why`; they may meet.
 
     Takes SERVERS and granted PAUSES.
+
+    >>> from types import SimpleNamespace
+    >>> from enforcement.policy import Exemption
+    >>> servers = pl.DataFrame([(1, "mx.t.example", "t.example", 0)], SERVERS, orient="row")
+    >>> paused = pl.DataFrame({"tenant": ["t.example"], "from": [date(2026, 3, 1)], "days": [10]})
+    >>> exempt = Exemption(tenant="t.example", reason="moves", from_on=date(2026, 3, 8), until_on=date(2026, 3, 12))
+    >>> still_reasons(servers, SimpleNamespace(exemptions=[exempt]), paused)["why"].to_list()
+    ['paused by its tenant', 'exempt (moves)']
     """
     servers = conform(servers, SERVERS, what="servers")
     paused = pauses.select(
@@ -140,6 +148,14 @@ def still_spans(servers: pl.DataFrame, policy: Policy, pauses: pl.DataFrame) -> 
     """Give the days on which each server's clock stands still; a day both paused and exempt counts once.
 
     Takes SERVERS and granted PAUSES, gives STILL_SPANS.
+
+    >>> from types import SimpleNamespace
+    >>> from enforcement.policy import Exemption
+    >>> servers = pl.DataFrame([(1, "mx.t.example", "t.example", 0)], SERVERS, orient="row")
+    >>> paused = pl.DataFrame({"tenant": ["t.example"], "from": [date(2026, 3, 1)], "days": [10]})
+    >>> exempt = Exemption(tenant="t.example", reason="moves", from_on=date(2026, 3, 8), until_on=date(2026, 3, 12))
+    >>> still_spans(servers, SimpleNamespace(exemptions=[exempt]), paused).rows()
+    [(1, datetime.date(2026, 3, 1), datetime.date(2026, 3, 13))]
     """
     spans = still_reasons(servers, policy, pauses)
     earlier_end = pl.col("until_on").cum_max().shift(1).over("server_id")

@@ -76,7 +76,13 @@ def policy_schema() -> dict[str, Any]:
 
 
 def canonical_json(policy: Policy) -> str:
-    """Write every key of a policy, sorted, so that equal policies are equal texts."""
+    r"""Write every key of a policy, sorted, so that equal policies are equal texts.
+
+    >>> text = 'schema_version = 1\nname = "p"\nrules = [{ name = "r", since = "missing_since" }]\n'
+    >>> text += 'cohorts = [{ name = "all", starts_on = 2026-01-01 }]\nstages = [{ block = 60 }]'
+    >>> canonical_json(parse_policy(text, source="p.toml")).splitlines()[:3]
+    ['{', '  "author": "",', '  "baseline": "none",']
+    """
     written = policy.model_dump(mode="json", by_alias=True)
     return json.dumps(written, sort_keys=True, ensure_ascii=False, indent=2) + "\n"
 

@@ -24,9 +24,29 @@ class Standing(StrEnum):
 
 
 def standings(builds: pl.DataFrame, catalogue: Catalogue, policy: Policy) -> pl.DataFrame:
-    """Say for each build, as seen on a kind of hop, what it proves and from when a rule calls it vulnerable.
+    r"""Say for each build, as seen on a kind of hop, what it proves and from when a rule calls it vulnerable.
 
     Takes BUILDS, gives STANDINGS: the same rows in the same order.
+
+    >>> from enforcement.catalogue import read_catalogue
+    >>> from enforcement.policy import Cohort, Rule, Stage
+    >>> catalogue = read_catalogue(
+    ...     builds="product,name,line,kind,released_on,build,kb,is_security,is_public,shown_by_smtp_hop\n"
+    ...     "Exchange Server 2016,CU23,CU23,CU,2022-04-20,15.1.2507.6,,false,true,true\n"
+    ...     "Exchange Server 2016,CU23 May22SU,CU23,SU,2022-05-10,15.1.2507.9,,true,true,true\n",
+    ...     lifecycle="product,extended_end\nExchange Server 2016,2025-10-14\n",
+    ...     exploits="cve,date_added\n",
+    ... )
+    >>> policy = Policy(
+    ...     schema_version=1,
+    ...     name="small",
+    ...     rules=[Rule(name="unpatched", since="missing_since", after_days=90)],
+    ...     cohorts=[Cohort(name="all", starts_on=date(2000, 1, 1))],
+    ...     stages=[Stage(block=60)],
+    ... )
+    >>> seen = pl.DataFrame({"build_id": [1, 2], "build": ["15.1.2507.6", "15.1.2507.9"], "hop": ["smtp", "smtp"]})
+    >>> standings(seen, catalogue, policy).select("update", "missing_since", "vulnerable_from", "rule").rows()
+    [('CU23', datetime.date(2022, 5, 10), datetime.date(2022, 8, 8), 'unpatched'), ('CU23 May22SU', None, None, None)]
     """
     builds = conform(builds, BUILDS, what="builds")
     proven = [_proven(build, hop, catalogue, policy) for build, hop in builds.select("build", "hop").iter_rows()]
@@ -59,7 +79,13 @@ def _proven(text: str | None, hop: str, catalogue: Catalogue, policy: Policy) ->
 
 
 def below_minimum_since(placed: Placed, proves: Build | None, minimums: Sequence[MinimumBuild]) -> date | None:
-    """Give the first day on which a minimum build for the product lies above what a build proves."""
+    """Give the first day on which a minimum build for the product lies above what a build proves.
+
+    >>> minimum = MinimumBuild(product="Exchange Server 2016", build="15.1.2507.61", from_on=date(2026, 9, 8))
+    >>> placed = Placed(evidence=Evidence.EXACT, product="Exchange Server 2016", line="CU23")
+    >>> below_minimum_since(placed, Build.parse("15.1.2507.35"), [minimum])
+    datetime.date(2026, 9, 8)
+    """
     if proves is None:
         return None
     return min(
@@ -92,7 +118,14 @@ def _applies(when: str | None) -> pl.Expr:
 
 
 def standing_on(day: date | pl.Expr) -> pl.Expr:
-    """Give the expression, over STANDINGS, of the standing on a day."""
+    """Give the expression, over STANDINGS, of the standing on a day.
+
+    >>> standing = pl.DataFrame(
+    ...     {"evidence": "exact", "missing_since": date(2026, 1, 1), "vulnerable_from": date(2026, 4, 1)}
+    ... ).with_columns(unsupported_since=pl.lit(None, dtype=pl.Date))
+    >>> [standing.select(standing_on(date(2026, month, 1))).item() for month in (3, 4)]
+    ['behind', 'vulnerable']
+    """
     missing = pl.col("missing_since") <= day
     unsupported = pl.col("unsupported_since") <= day
     return (
