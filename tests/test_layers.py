@@ -27,6 +27,7 @@ ANSWERS = (
 )
 RING = (
     ("shipped", "store_connection", "store_tables", "export.manifest"),  # files and the database
+    ("importers.csv_text", "importers.mail_files"),
     ("store_forget", "store_imports", "importers.mail", "importers.tables"),
     ("store", "export.write"),
     ("workbench", "answers"),

@@ -60,7 +60,7 @@ def _run(script: str, cwd: Path, **environment: str) -> str:
         check=False,
         timeout=600,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout
 
 
