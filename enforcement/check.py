@@ -46,7 +46,16 @@ class _Finding(NamedTuple):
 
 
 def lints(policy: Policy, catalogue: Catalogue, *, today: date) -> tuple[Lint, ...]:
-    """List what a designer may have overlooked, stages first."""
+    """List what a designer may have overlooked, stages first.
+
+    >>> from enforcement.shipped import load_catalogue, load_policy
+    >>> ninety_days = load_policy("ninety-days")
+    >>> lints(ninety_days, load_catalogue(), today=date(2026, 11, 24))
+    ()
+    >>> hasty = ninety_days.model_copy(update={"clear_after_days": 1})
+    >>> [lint.key for lint in lints(hasty, load_catalogue(), today=date(2026, 11, 24))]
+    ['clear_after_days']
+    """
     findings = chain(
         _weaker_stages(policy),
         _phases_out_of_order(policy),

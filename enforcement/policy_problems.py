@@ -40,7 +40,13 @@ _PATTERNS: Final = {
 
 
 def problem_line(error: ErrorDetails, *, data: Node, schema: Node) -> str:
-    """Write an error that pydantic found in the data in our words; the schema says what was expected."""
+    """Write an error that pydantic found in the data in our words; the schema says what was expected.
+
+    >>> error = {"loc": ("stages",), "type": "missing", "msg": "", "input": {}}
+    >>> schema = {"properties": {"stages": {"type": "array", "items": {"type": "object"}}}}
+    >>> problem_line(error, data={}, schema=schema)
+    'stages: missing (expected a list)'
+    """
     place, context = error["loc"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":

@@ -23,12 +23,21 @@ T = TypeVar("T")
 
 
 def problem(message: str, *at: str | int) -> PydanticCustomError:
-    """Say what is wrong with a value, or with what stands `at` these keys and indices inside it."""
+    """Say what is wrong with a value, or with what stands `at` these keys and indices inside it.
+
+    >>> problem("expected a date", "until").message()
+    'expected a date'
+    """
     return PydanticCustomError("problem", "{message}", {"message": message, "at": at})
 
 
 def by(check: Callable[[str], object], *, keep: bool = False) -> AfterValidator:
-    """Hold a text to a function that raises ValueError; take what it gives, or keep the text."""
+    """Hold a text to a function that raises ValueError; take what it gives, or keep the text.
+
+    >>> from pydantic import TypeAdapter
+    >>> str(TypeAdapter(Annotated[str, by(Build.parse)]).validate_python("15.01.2507.035"))
+    '15.1.2507.35'
+    """
 
     def checked(text: str) -> object:
         try:
@@ -57,7 +66,11 @@ def _build(value: object) -> Build:
 
 
 def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Hold a list to having each value once."""
+    """Hold a list to having each value once.
+
+    >>> distinct(("direct", "relayed"))
+    ('direct', 'relayed')
+    """
     seen: set[T] = set()
     for index, value in enumerate(values):
         if value in seen:

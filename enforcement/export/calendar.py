@@ -14,6 +14,15 @@ def calendar(spans: pl.DataFrame, servers: pl.DataFrame, policy: Policy, *, as_o
     Takes SPELL_SPANS of a history that ends on `as_of`, and SERVERS. Columns: server, tenant, cohort, minute_offset,
     from_on, until_on (the first day no longer in it; empty: no end), stage, phase, throttle, block, running (false:
     paused or exempt, everything is accepted), clock_at_start.
+
+    >>> from datetime import date
+    >>> from enforcement.schema import SERVERS, SPELL_SPANS
+    >>> from enforcement.shipped import load_policy
+    >>> servers = pl.DataFrame([(1, "mx.t.example", "t.example", 0)], schema=SERVERS, orient="row")
+    >>> spans = pl.DataFrame([(1, "all", 1, date(2026, 3, 1), None, 0, True)], schema=SPELL_SPANS, orient="row")
+    >>> coming = calendar(spans, servers, load_policy("ninety-days"), as_of=date(2026, 5, 24))
+    >>> coming.select("stage", "from_on", "throttle", "block").rows()
+    [(7, datetime.date(2026, 5, 25), 30, 20), (8, datetime.date(2026, 5, 30), 0, 60)]
     """
     stages = pl.DataFrame(
         [(number + 1, stage.throttle, stage.block) for number, stage in enumerate(policy.stages)],
