@@ -198,7 +198,7 @@ def _which_stage(case: Case) -> str:
 def _what_ends_it(case: Case) -> str:
     fixing = fixing_builds(case.placed, case.policy, case.at.date(), case.catalogue)
     install = (
-        "install " + " or ".join(f"{release.name} ({release.build}) or later" for release in fixing)
+        f"install {fixing[0].name} ({fixing[0].build}) or later; the newest is {fixing[-1].name} ({fixing[-1].build})"
         if fixing
         else "no build that the catalogue knows is accepted: retire the server or take it out of the mail path"
     )
@@ -209,7 +209,7 @@ def _what_ends_it(case: Case) -> str:
 
 
 def fixing_builds(placed: Placed, policy: Policy, day: date, catalogue: Catalogue) -> list[Release]:
-    """Give the nearest releases that a day's rules accept: in its line, else of its product, else of the newest one."""
+    """List the releases that a day's rules accept: of the line, else of the product, else of the newest product."""
     public = [release for release in catalogue.releases if release.is_public and release.released_on <= day]
     builds = pl.DataFrame(
         [(number, str(release.build), str(Hop.SMTP)) for number, release in enumerate(public)],
@@ -220,7 +220,7 @@ def fixing_builds(placed: Placed, policy: Policy, day: date, catalogue: Catalogu
     accepted = [release for release, since in zip(public, accepted_from, strict=True) if since is None or since > day]
     return next(
         (
-            nearest[:1]
+            nearest
             for nearest in (
                 [release for release in accepted if (release.product, release.line) == (placed.product, placed.line)],
                 [release for release in accepted if release.product == placed.product],

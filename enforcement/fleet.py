@@ -1,6 +1,6 @@
 """The servers seen: which build, what it proves, how it stands, and why."""
 
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -67,7 +67,7 @@ def fleet(
 def standing_by_day(
     days: pl.DataFrame, standings: pl.DataFrame, policy: Policy, period: Period, *, every_days: int = 7
 ) -> pl.DataFrame:
-    """Count servers by standing every so many days: day, standing, servers.
+    """Count servers by standing on the last day of a period and every so many days before: day, standing, servers.
 
     A server stands as the worst of the builds of its last day with a hand-over; after `silent_after_days` without any
     it counts as silent.
@@ -81,7 +81,9 @@ def standing_by_day(
     >>> standing_by_day(days, table, policy, may, every_days=35)["standing"].to_list()
     ['behind', 'vulnerable', 'silent (perhaps retired)']
     """
-    grid = pl.DataFrame({"on": pl.date_range(period.from_on, period.to_on, f"{every_days}d", eager=True)})
+    n_steps = (period.to_on - period.from_on).days // every_days
+    on = [period.to_on - timedelta(days=every_days * step) for step in range(n_steps, -1, -1)]
+    grid = pl.DataFrame({"on": on}, schema={"on": pl.Date})
     seen = days.select("server_id", "day").unique().sort("day")
     cells = (
         seen.select("server_id")

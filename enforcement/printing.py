@@ -1,7 +1,7 @@
 """Each answer as people read it in a terminal, and as scripts do."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -9,9 +9,18 @@ from enforcement.answers import decision_answer, import_answer, replay_answer
 from enforcement.check import Lint
 from enforcement.explain import Case
 from enforcement.replay import Replay
+from enforcement.standing import Standing
 from enforcement.store import Forgotten, ImportRecord
 from enforcement.terminal import Format, answer, sentences, share, show, write_answer
 from enforcement.workbench import Exported, Fleet
+
+_WORST_FIRST: Final = [
+    Standing.VULNERABLE.value,
+    Standing.BEHIND.value,
+    Standing.UNKNOWN.value,
+    Standing.CURRENT.value,
+    Standing.OUT_OF_SCOPE.value,
+]
 
 
 def imports(records: Sequence[ImportRecord], how: Format) -> None:
@@ -44,18 +53,18 @@ def fleet(known: Fleet, how: Format) -> None:
     if how is not Format.TABLE:
         write_answer(known.servers, known.servers.to_dicts(), how)
         return
-    counts = known.servers.group_by("standing").agg(
-        servers=pl.col("server").n_unique(), messages=pl.col("messages").sum()
+    latest = known.standing_by_day.filter(pl.col("day") == pl.col("day").max()).sort("servers", descending=True)
+    in_words = ", ".join(f"{row['servers']:,} {row['standing']}" for row in latest.iter_rows(named=True))
+    told = (
+        f"{known.servers['server'].n_unique():,} servers seen until {known.as_of}. By the rules of "
+        f"{known.policy.name}, each by the worst build of its last day with mail: {in_words}."
     )
-    in_words = ", ".join(
-        f"{row['servers']:,} {row['standing']}" for row in counts.sort("servers", descending=True).iter_rows(named=True)
+    sentences([told])
+    most_first = known.servers.with_columns(pl.col("standing").cast(pl.Enum(_WORST_FIRST))).sort(
+        "standing", "messages", "days_behind", "server", descending=[False, True, True, False], nulls_last=True
     )
-    answer(
-        f"{known.servers['server'].n_unique():,} servers seen until {known.as_of}, by the rules of "
-        f"{known.policy.name}: {in_words} (a server with several builds counts in each)."
-    )
-    worst_first = known.servers.sort("standing", "days_behind", "messages", descending=True, nulls_last=True)
-    show(worst_first.select("server", "build", "standing", "days_behind", "messages", "why"))
+    columns = ("server", "build", "standing", "rule", "days_behind", "last_seen_on", "messages")
+    show(most_first.select(columns), title="A row each server, build, hop and route; `--format csv` says why")
 
 
 def checked(found: Mapping[str, Sequence[Lint]], how: Format) -> None:
@@ -80,9 +89,8 @@ def replays(results: Sequence[Replay], how: Format) -> None:
         rows = [_figures(result) for result in results]
         write_answer(pl.DataFrame(rows), [replay_answer(result) for result in results], how)
         return
-    for result in results:
-        answer(_in_a_sentence(result))
-    show(pl.DataFrame([_figures(result) for result in results]), title="Messages by what became of them")
+    sentences([_in_a_sentence(result) for result in results])
+    show(_side_by_side(results), title="Side by side, in messages where nothing else is said")
     for result in results:
         stages = result.by_stage.drop("retries")
         show(stages, title=f"{result.policy.name}: subject messages by stage")
@@ -106,16 +114,27 @@ def _in_a_sentence(result: Replay) -> str:
     )
 
 
+def _side_by_side(results: Sequence[Replay]) -> pl.DataFrame:
+    """Turn the comparison: a row each figure, a column each policy."""
+    figures = pl.DataFrame([_figures(result) for result in results])
+    names = pl.Series("", [name.replace("_", " ") for name in figures.columns if name != "policy"])
+    columns = {
+        f"{number}. {result.policy.name}": pl.Series(row[1:], dtype=pl.Float64)
+        for number, (result, row) in enumerate(zip(results, figures.rows(), strict=True), start=1)
+    }
+    return pl.DataFrame([names.alias(" ")]).with_columns(**columns)
+
+
 def _figures(result: Replay) -> dict[str, Any]:
     """One row of the comparison."""
     totals = result.totals
     return {
         "policy": result.policy.name,
         **{name: totals[name] for name in ("read", "in_scope", "subject", "at_once", "delayed", "rejected", "expired")},
-        "servers": result.servers.filter(pl.col("subject") > 0).height,
-        "tenants": result.tenants.filter(pl.col("subject") > 0).height,
-        "risk_left": totals["accepted_vulnerable"],
-        "p95_delay_minutes": result.delay_minutes["p95"],
+        "servers hit": result.servers.filter(pl.col("subject") > 0).height,
+        "tenants hit": result.tenants.filter(pl.col("subject") > 0).height,
+        "risk left (vulnerable builds delivered)": totals["accepted_vulnerable"],
+        "delay of the delayed, p95 (minutes)": result.delay_minutes["p95"],
     }
 
 

@@ -62,9 +62,10 @@ def write_answer(table: pl.DataFrame, record: object, how: Format) -> None:
 
 def show(table: pl.DataFrame, *, title: str = "", rows: int = _ROWS) -> None:
     """Print a table for reading, and say how much of it is left out."""
-    drawn = Table(
-        title=Text(title) if title else None, title_justify="left", title_style="bold", box=None, pad_edge=False
-    )
+    if title:
+        answer("")
+        sentences([title])
+    drawn = Table(box=None, pad_edge=False)
     for name, dtype in table.schema.items():
         drawn.add_column(
             Text(name.replace("_", " ")), justify="right" if dtype.is_numeric() else "left", overflow="fold"
