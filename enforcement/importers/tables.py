@@ -93,7 +93,7 @@ def judged(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
     bad = pl.concat([given.filter(is_bad), read.filter(is_bad).select(pl.all().name.suffix("_read"))], how="horizontal")
     rejects = [
-        (row["position"], _reason(row), excerpt(",".join(str(row[name] or "") for name in COLUMNS).rstrip(",")))
+        (row["position"], excerpt(_reason(row)), excerpt(",".join(str(row[name] or "") for name in COLUMNS).rstrip(",")))
         for row in bad.iter_rows(named=True)
     ]
     return conform(good, HANDOVERS, what="hand-overs"), pl.DataFrame(rejects, schema=dict(REJECTS), orient="row")
