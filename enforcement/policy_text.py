@@ -16,6 +16,7 @@ from enforcement.policy_problems import problem_line, toml_value
 _LARGEST: Final = 1_000_000  # characters
 _DEEPEST: Final = 8  # levels; the format needs 4
 _MOST_SHOWN: Final = 20
+_LONGEST_SAID: Final = 200  # characters of what the TOML parser says
 
 # Strings and comments of TOML, closed or not: each is gone over once, whatever it holds.
 _STRINGS = re.compile(
@@ -57,7 +58,8 @@ def parse_policy(text: str | bytes, *, source: str) -> Policy:
     try:
         return Policy.model_validate(data, by_alias=True, by_name=False)
     except ValidationError as error:
-        found = error.errors(include_url=False)
+        # A list whose parts are all wrong is not too short as well.
+        found = [each for each in error.errors(include_url=False) if each["type"] != "too_short" or not each["input"]]
     problems = [f"{source}: {problem_line(each, data=data, schema=policy_schema())}" for each in found[:_MOST_SHOWN]]
     if len(found) > _MOST_SHOWN:
         problems.append(f"{source}: shown {_MOST_SHOWN} of {len(found)} problems")
@@ -129,7 +131,8 @@ def _toml(text: str | bytes) -> dict[str, Any]:
 
 def _toml_error(message: str) -> str:
     where = _POSITION.search(message)
-    said = f"not TOML: {shown(message[: where.start()] if where else message)[1:-1]}"
+    text = message[: where.start()] if where else message
+    said = f"not TOML: {''.join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_LONGEST_SAID])}"
     if where is None:
         return said
     return f"line {where[1]}, column {where[2]}: {said}" if where[1] else f"at the end: {said}"
