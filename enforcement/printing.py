@@ -159,7 +159,7 @@ def exported(made: Exported, how: Format) -> None:
         return
     manifest = made.manifest
     answer(
-        f"{manifest['policy']} exported to {made.folder}: serial {manifest['serial']}, known until {manifest['as_of']}, "
+        f"{manifest['policy']} exported to {made.folder}: serial {manifest['serial']}, as of {manifest['as_of']}, "
         f"valid from {manifest['valid_from']} to {manifest['not_after']}"
     )
     answer(f"{made.calendar['server'].n_unique():,} servers under enforcement in the calendar")

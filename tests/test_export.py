@@ -1,0 +1,119 @@
+"""An export: the calendar of servers under enforcement, the manifest, all files or none."""
+
+import hashlib
+import json
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from worlds import store_of
+
+from enforcement.export.write import ExportError
+from enforcement.policy_text import parse_policy
+from enforcement.workbench import Order, Setting, export_policy
+
+SERVER = "mail.contoso.example"
+EX2013 = "15.0.1497.48"
+PATCHED = "15.1.2507.35"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """One server vulnerable since 2024-01-01 without end, one remediated on 2024-01-20."""
+    return store_of(
+        tmp_path / "traffic.duckdb",
+        [
+            ("2024-01-01T10:00", SERVER, EX2013),
+            ("2024-02-10T10:00", SERVER, EX2013),
+            ("2024-01-01T10:00", "mail.fabrikam.example", EX2013),
+            ("2024-01-20T10:00", "mail.fabrikam.example", PATCHED),
+        ],
+    )
+
+
+def test_the_calendar_has_each_coming_stage_of_a_server_under_enforcement(store: Path, tmp_path: Path) -> None:
+    """Clock 0 on 2024-01-01; as of 2024-02-10 (clock 40) stage 3 holds until clock 50, 2024-02-20, and so on.
+    Paused from 2024-02-15 to 02-24 (ten days): the clock stands at 45, and later stages come ten days later."""
+    policy = tmp_path / "pausing.toml"
+    shipped = Path("data/policies/ninety-days.toml").read_text(encoding="utf-8")
+    policy.write_text(shipped.replace("ninety-days", "pausing") + "\n[pause]\ndays_per_year = 90\n", encoding="utf-8")
+    ledger = tmp_path / "pauses.csv"
+    ledger.write_text("tenant,from,days\ncontoso.example,2024-02-15,10\n", encoding="utf-8")
+    made = export_policy(
+        str(policy),
+        Setting(store=store, to_on=date(2024, 2, 10), pauses=ledger),
+        Order(out=tmp_path / "out"),
+    )
+    columns = ("server", "from_on", "until_on", "stage", "throttle", "block", "running", "clock_at_start")
+    assert made.calendar.select(columns).rows() == [
+        (SERVER, date(2024, 2, 11), date(2024, 2, 15), 3, 10, 0, True, 41),
+        (SERVER, date(2024, 2, 15), date(2024, 2, 25), 3, 10, 0, False, 45),
+        (SERVER, date(2024, 2, 25), date(2024, 3, 1), 3, 10, 0, True, 45),
+        (SERVER, date(2024, 3, 1), date(2024, 3, 11), 4, 20, 0, True, 50),
+        (SERVER, date(2024, 3, 11), date(2024, 3, 21), 5, 30, 5, True, 60),
+        (SERVER, date(2024, 3, 21), date(2024, 3, 31), 6, 30, 10, True, 70),
+        (SERVER, date(2024, 3, 31), date(2024, 4, 10), 7, 30, 20, True, 80),
+        (SERVER, date(2024, 4, 10), None, 8, 0, 60, True, 90),
+    ]
+    assert pl.read_parquet(tmp_path / "out" / "calendar.parquet").equals(made.calendar)
+
+
+def test_the_manifest_vouches_for_every_file(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_policy("ninety-days", Setting(store=store), Order(out=out, revision=3))
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
+    for name, entry in manifest["files"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == entry["sha256"]
+    assert manifest["serial"] == 2024021003
+    assert (manifest["valid_from"], manifest["not_after"]) == ("2024-02-11", "2024-02-24")
+    again = parse_policy((out / "policy.toml").read_text(), source="policy.toml")
+    assert again.name == "ninety-days"
+
+
+def test_the_same_inputs_give_the_same_bytes(store: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        export_policy("ninety-days", Setting(store=store), Order(out=tmp_path / name))
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_an_export_replaces_an_export_and_nothing_else(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_policy("ninety-days", Setting(store=store), Order(out=out))
+    (out / "left-over").write_text("")
+    export_policy("gentler", Setting(store=store), Order(out=out))
+    assert not (out / "left-over").exists()
+    assert json.loads((out / "manifest.json").read_text())["policy"] == "gentler"
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "letter.txt").write_text("keep me")
+    with pytest.raises(ExportError, match="holds no export"):
+        export_policy("ninety-days", Setting(store=store), Order(out=mine))
+    assert (mine / "letter.txt").read_text() == "keep me"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_broken_guardrail_refuses_the_export_unless_overridden(store: Path, tmp_path: Path) -> None:
+    """Every message of the first 30 days is delivered, so "at most none delivered" fails; the override is recorded."""
+    policy = tmp_path / "railed.toml"
+    rail = "\n[[guardrails]]\nmeasure = 'accepted_vulnerable_share_of_mail'\nper = 'total'\nat_most = 0.0\nmin_messages = 1\n"
+    policy.write_text(Path("data/policies/ninety-days.toml").read_text() + rail)
+    with pytest.raises(ExportError, match="accepted_vulnerable_share_of_mail per total: fail"):
+        export_policy(str(policy), Setting(store=store), Order(out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    made = export_policy(str(policy), Setting(store=store), Order(out=tmp_path / "out", override="agreed with legal"))
+    assert made.manifest["override"] == "agreed with legal"
+    assert made.manifest["guardrails"][0]["state"] == "fail"
+
+
+def test_pauses_beyond_the_quota_refuse_the_export(store: Path, tmp_path: Path) -> None:
+    """The policy grants none, so five days asked for are five too many; no override helps."""
+    ledger = tmp_path / "pauses.csv"
+    ledger.write_text("tenant,from,days\ncontoso.example,2024-01-15,5\n")
+    with pytest.raises(ExportError, match="5 pause days"):
+        export_policy(
+            "ninety-days", Setting(store=store, pauses=ledger), Order(out=tmp_path / "out", override="please")
+        )
+    assert not (tmp_path / "out").exists()
