@@ -1,6 +1,6 @@
 """A made-up fleet and its traffic from a seed: who runs which server, what each runs when, what it hands over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -113,9 +113,8 @@ class Fleet:
         """How many messages go out on each day; together as many as the sample has."""
         sure = np.bincount(self.sure_day[self.sure_day >= 0], minlength=self.extent.days)
         expected = np.array([self.expected_mail(day).sum() for day in range(self.extent.days)])
-        parts = np.cumsum(expected) / expected.sum()
-        parts[-1] = 1.0
-        rest = np.floor(parts * (self.extent.messages - sure.sum()) + 0.5).astype(np.int64)
+        by_day = np.cumsum(expected)
+        rest = np.floor(by_day / by_day[-1] * (self.extent.messages - sure.sum()) + 0.5).astype(np.int64)
         return np.diff(rest, prepend=0) + sure
 
     def expected_mail(self, day: int) -> Floats:
@@ -137,8 +136,12 @@ def make_sample(catalogue: Catalogue, shape: Shape, extent: Extent) -> Sample:
 
 
 def make_fleet(catalogue: Catalogue, shape: Shape, extent: Extent) -> Fleet:
-    """Draw the tenants, their servers, and the life of each machine behind these."""
+    """Draw the tenants, their servers, and the life of each machine behind these.
+
+    What came out after the last day has no part in it: the sample stays the same when the catalogue grows.
+    """
     rng = stream(extent.seed, 0)
+    catalogue = replace(catalogue, releases=tuple(r for r in catalogue.releases if r.released_on <= extent.last_on))
     sizes = _tenant_sizes(shape.tenants, extent.n_servers, rng)
     tenant = np.repeat(np.arange(len(sizes)), sizes)
     hides_two = np.flatnonzero(spread(extent.n_servers, rng) < shape.lives.hides_two_share)
@@ -220,7 +223,7 @@ def _header_ids(catalogue: Catalogue, shape: Shape) -> tuple[pl.Series, pl.Serie
     smtp: list[str] = []
     mapi: list[str] = []
     newer: list[str] = []
-    between: list[str] = []
+    between: list[str | None] = []  # None: as the release's own
     last: Release | None = None  # before in the line
     for release in releases:
         build = release.build
@@ -230,10 +233,14 @@ def _header_ids(catalogue: Catalogue, shape: Shape) -> tuple[pl.Series, pl.Serie
         mapi.append(seen_mapi.get(release, str(build)))
         newer.append(str(tops[build.line]._replace(revision=tops[build.line].revision + 2)))
         below = build._replace(revision=max(build.revision - 1, 0))
-        between.append(str(below if last and below > last.build else build))
+        between.append(str(below) if release.shown_by_smtp_hop and last and below > last.build else None)
         last = release
-    strange = [*newer, *between, *(text or None for text in shape.ids.unknown)]
-    return pl.Series([*smtp, *strange], dtype=pl.String), pl.Series([*mapi, *strange], dtype=pl.String)
+    unknown = [text or None for text in shape.ids.unknown]
+    smtp_ids, mapi_ids = (
+        [*own, *newer, *(seen or usual for seen, usual in zip(between, own, strict=True)), *unknown]
+        for own in (smtp, mapi)
+    )
+    return pl.Series(smtp_ids, dtype=pl.String), pl.Series(mapi_ids, dtype=pl.String)
 
 
 def _release(catalogue: Catalogue, text: str) -> Release | None:

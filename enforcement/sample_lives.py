@@ -63,7 +63,7 @@ class Background:
         if not shares.sum():
             raise ValueError(
                 f"no product of the sample was out on {day_from_number(self.first)}"
-                f" (expected a first day after {day_from_number(int(self.out.min()))})"
+                " (expected a first day after the catalogue's first release)"
             )
         return shares / shares.sum()
 
