@@ -102,7 +102,7 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[31mb")
     'a\\x1b[31mb'
     """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def excerpt(text: str) -> str:
@@ -116,8 +116,7 @@ def excerpt(text: str) -> str:
         # What is cut may have been the rest of an address.
         head = head if head.count('"') % 2 == 0 else head[: head.rindex('"')]
         head = _LAST_RUN.sub("", head) + "…"
-    line = " ".join(_LOCAL_PART.sub("…@", head).split())
-    line = printable(line)
+    line = printable(" ".join((_LOCAL_PART.sub("…@", head) if "@" in head else head).split()))
     return line if len(line) <= _LONGEST_EXCERPT else line[: _LONGEST_EXCERPT - 1] + "…"
 
 

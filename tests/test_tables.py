@@ -244,9 +244,9 @@ def test_what_a_program_wrote_is_read_back(rows: list[list[str]]) -> None:
     csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([["one", "two", "three"], *rows])
     _, read, broken = csv_rows(stream.getvalue().encode())
     expected = [
-        (place, *(None if not cell.strip() else cell for cell in row))
+        (place, *(None if not cell.strip(" \t") else cell for cell in row))
         for place, row in enumerate(rows, start=1)
-        if any(cell.strip() for cell in row)
+        if any(cell.strip(" \t") for cell in row)
     ]
     assert read.rows() == expected
     assert broken.is_empty()

@@ -86,7 +86,7 @@ def _odd_rows(lines: Iterator[list[str] | csv.Error], width: int) -> tuple[pl.Da
 def _without_blanks(rows: pl.DataFrame) -> pl.DataFrame:
     """Give blank fields as null, and drop rows of nothing else."""
     text = pl.col(pl.String)
-    blank = rows.with_columns(pl.when(text.str.strip_chars() != "").then(text).name.keep())
+    blank = rows.with_columns(pl.when(text.str.strip_chars(" \t") != "").then(text).name.keep())
     return blank.filter(pl.any_horizontal(text.is_not_null())).with_columns(pl.col(POSITION).cast(pl.Int64))
 
 

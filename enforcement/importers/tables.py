@@ -92,10 +92,7 @@ def judged(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         pl.col("hop").fill_null(Hop.SMTP.value), pl.col("route").fill_null("direct"), pl.col("messages").fill_null(1)
     )
     bad = pl.concat([given.filter(is_bad), read.filter(is_bad).select(pl.all().name.suffix("_read"))], how="horizontal")
-    rejects = [
-        (row["position"], excerpt(_reason(row)), excerpt(",".join(str(row[name] or "") for name in COLUMNS).rstrip(",")))
-        for row in bad.iter_rows(named=True)
-    ]
+    rejects = [(row["position"], excerpt(_reason(row)), excerpt(_as_text(row))) for row in bad.iter_rows(named=True)]
     return conform(good, HANDOVERS, what="hand-overs"), pl.DataFrame(rejects, schema=dict(REJECTS), orient="row")
 
 
@@ -182,6 +179,10 @@ def _reason(row: dict[str, object]) -> str:
         except ValueError as problem:
             return str(problem)
     raise AssertionError(f"nothing is wrong with {row}")
+
+
+def _as_text(row: dict[str, object]) -> str:
+    return ",".join("" if row[name] is None else str(row[name]) for name in COLUMNS).rstrip(",")
 
 
 def _sightings(handovers: pl.DataFrame) -> pl.DataFrame:
