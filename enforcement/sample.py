@@ -126,6 +126,11 @@ def make_sample(catalogue: Catalogue, shape: Shape, extent: Extent) -> Sample:
     """Make up a fleet and all its traffic: exactly as many hand-overs as messages, day by day.
 
     For more than memory holds, write the days of `traffic_of(make_fleet(...), day)` one by one: they are the same.
+
+    >>> from enforcement.shipped import load_catalogue, load_sample_shape
+    >>> sample = make_sample(load_catalogue(), load_sample_shape(), Extent(messages=100, servers=3, days=2))
+    >>> sample.handovers.height, sorted(sample.handovers["server"].unique())
+    (100, ['ex01.corp.org0001.example', 'ex02.corp.org0001.example', 'srv-ex1.ad.org0002.corp'])
     """
     fleet = make_fleet(catalogue, shape, extent)
     days = [traffic_of(fleet, day) for day in range(extent.days)]
@@ -139,6 +144,11 @@ def make_fleet(catalogue: Catalogue, shape: Shape, extent: Extent) -> Fleet:
     """Draw the tenants, their servers, and the life of each machine behind these.
 
     What came out after the last day has no part in it: the sample stays the same when the catalogue grows.
+
+    >>> from enforcement.shipped import load_catalogue, load_sample_shape
+    >>> fleet = make_fleet(load_catalogue(), load_sample_shape(), Extent(messages=100, servers=3, days=2))
+    >>> [fleet.smtp_ids[place] for place in fleet.runs[:, 0].tolist()]
+    ['15.2.1748.39', '15.2.1748.39', '15.1.2507.61']
     """
     rng = stream(extent.seed, 0)
     catalogue = replace(catalogue, releases=tuple(r for r in catalogue.releases if r.released_on <= extent.last_on))
@@ -266,7 +276,13 @@ def _show_strange_builds(runs: Calendar, catalogue: Catalogue, shape: Shape, rng
 
 
 def traffic_of(fleet: Fleet, day: int) -> Sample:
-    """Draw what a fleet hands over on a day of the period, counted from 0; days can be drawn in any order."""
+    """Draw what a fleet hands over on a day of the period, counted from 0; days can be drawn in any order.
+
+    >>> from enforcement.shipped import load_catalogue, load_sample_shape
+    >>> fleet = make_fleet(load_catalogue(), load_sample_shape(), Extent(messages=100, servers=3, days=2))
+    >>> traffic_of(fleet, 1).handovers.height == int(fleet.mail_by_day[1])
+    True
+    """
     if not 0 <= day < fleet.extent.days:
         raise ValueError(f"day {day} of a sample of {fleet.extent.days} (expected 0 to {fleet.extent.days - 1})")
     rng = stream(fleet.extent.seed, 1, day)

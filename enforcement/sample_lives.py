@@ -82,7 +82,17 @@ class Owners:
 
 
 def draw_lives(background: Background, owners: Owners, rng: np.random.Generator) -> Calendar:
-    """Draw what each machine runs on each day of the period."""
+    """Draw what each machine runs on each day of the period.
+
+    >>> from enforcement.chance import stream
+    >>> from enforcement.shipped import load_catalogue, load_sample_shape
+    >>> background = Background(
+    ...     catalogue=load_catalogue(), shape=load_sample_shape(), first=day_number(date(2026, 5, 5)), days=180
+    ... )
+    >>> calendar = draw_lives(background, Owners(tenant=np.array([0]), server=np.array([0])), stream(1))
+    >>> calendar.shape, background.catalogue.releases[calendar[0, 0]].name
+    ((1, 180), 'Exchange Server 2019 CU14 Nov24SUv2')
+    """
     lives, first, end = background.shape.lives, background.first, background.end
     n = len(owners.server)
     products = _products(background, owners, rng)
