@@ -5,7 +5,7 @@ from datetime import date
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_examples import EVERY_KEY, SHORTEST
 
@@ -76,6 +76,7 @@ MINUTES = st.integers(0, 60).flatmap(lambda block: st.tuples(st.integers(0, 60 -
 SEVERITY = [Verdict.ACCEPT, Verdict.DEFER, Verdict.REJECT]
 
 
+@settings(deadline=None)
 @given(st.lists(MINUTES, min_size=1, max_size=5))
 def test_weaker_means_that_some_minute_is_met_more_mildly(minutes: list[tuple[int, int]]) -> None:
     """The lint agrees with the verdicts of all 60 minutes, before and after."""
@@ -349,6 +350,7 @@ def test_the_shortest_policy_is_told_what_it_leaves_out() -> None:
     assert found(EVERY_KEY) == []
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.lists(MINUTES, min_size=1, max_size=6), st.integers(0, 60))
 def test_linting_never_fails(days: int, minutes: list[tuple[int, int]], clear: int) -> None:
     """Any valid policy has its lints, each with a key, a message of one line and the policy's name."""

@@ -5,7 +5,7 @@ from hashlib import sha256
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_examples import EVERY_KEY, SHORTEST
 from pydantic import ValidationError
@@ -109,6 +109,7 @@ def test_stages_start_at_the_sum_of_the_days_before() -> None:
     assert [policy.stage_at(clock) for clock in (0, 29, 30, 39, 40, 49, 50, 10_000)] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), max_size=10), st.integers(0, 500))
 def test_the_stage_is_the_last_that_has_started(days: list[int], clock: int) -> None:
     """`stage_at` agrees with counting the days off one stage after the other."""
@@ -166,6 +167,7 @@ def test_a_share_is_drawn_from_the_names() -> None:
     assert 0.27 < taken / 2_000 < 0.33  # three standard deviations: 3 * sqrt(0.3 * 0.7 / 2000) = 0.031
 
 
+@settings(deadline=None)
 @given(st.text("abc.", min_size=1, max_size=20), st.floats(0, 1), st.floats(0, 1))
 def test_who_is_in_stays_in_when_the_share_grows(tenant: str, one: float, other: float) -> None:
     """A larger share of the same cohort takes all tenants of the smaller one."""

@@ -305,13 +305,14 @@ def parses_or_tells(text: str | bytes) -> None:
     assert all(line.startswith("mine.toml: ") and is_clear(line) for line in told)
 
 
+@settings(deadline=None)
 @given(st.text() | st.binary())
 def test_any_text_is_a_policy_or_a_policy_error(text: str | bytes) -> None:
     """Nothing else ever comes out."""
     parses_or_tells(text)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_damaged_policy_is_a_policy_or_a_policy_error(data: st.DataObject) -> None:
     """The example of every key with a piece cut out and something else put in."""
@@ -358,7 +359,7 @@ def toml(value: Any) -> str:
     return str(value.isoformat())
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3))
 def test_any_values_of_the_keys_are_a_policy_or_a_policy_error(values: dict[str, Any]) -> None:
     """The shortest policy with keys of any value: of the wrong type, out of bounds, in the wrong place."""

@@ -202,6 +202,7 @@ def test_the_columns_are_those_of_the_builds() -> None:
         assert STANDINGS["proves" if name == "build" else name] == SCHEMA[name]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_condition_or_a_value_error(when: str) -> None:
     """Nothing else ever comes out, whatever is typed."""
@@ -221,7 +222,7 @@ WORDS = [
 ]
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join))
 def test_what_gets_through_is_true_or_false(when: str) -> None:
     """Any row of allowed words is refused, or is a boolean on builds, with rows and without."""
@@ -303,7 +304,7 @@ TWINS = st.recursive(
 ROW = st.fixed_dictionaries({name: st.none() | (A_DATE if name in DATE_COLUMNS else A_TEXT) for name in COLUMNS})
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(TWINS, st.lists(ROW, min_size=1, max_size=4))
 def test_a_condition_agrees_with_its_slow_twin(twin: Twin, rows: list[dict[str, object]]) -> None:
     """Random conditions on random builds, evaluated by polars and by hand with SQL's three values."""
