@@ -223,7 +223,11 @@ def _answer(cursor: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object
     if len(statements) != 1 or statements[0].type not in _READS:
         raise StoreError(f"not a query: {shown(sql)} (expected one SELECT over {', '.join(VIEWS)})")
     cursor.execute("begin transaction read only")
-    reader = cursor.sql(sql, params=list(params) or None).to_arrow_reader(_ANSWER_BATCH)
+    relation = cursor.sql(sql, params=list(params) or None)
+    for name, kind in zip(relation.columns, relation.types, strict=True):
+        if str(kind) == "INTERVAL":
+            raise StoreError(f"column {shown(name)} is an interval: cast it to text, or subtract dates to get days")
+    reader = relation.to_arrow_reader(_ANSWER_BATCH)
     batches: list[pa.RecordBatch] = []
     size = 0
     for batch in reader:
