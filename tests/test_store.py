@@ -1,9 +1,5 @@
-"""The store: what goes in comes out, counted; an import is whole or not there; queries only read."""
+"""The store: what goes in comes out, counted; an import is whole or not there."""
 
-import subprocess
-import sys
-import textwrap
-import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -17,47 +13,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import START, Row, add, batch, handover
 
 from enforcement.importers.batch import Batch
 from enforcement.names import tenant_of
 from enforcement.schema import HANDOVERS, REJECTS, SIGHTINGS
-from enforcement.store import ImportRecord, Store, StoreError, create_store, describe_views, open_store
-from enforcement.store_tables import STORE_VERSION, VIEWS
-
-START = datetime(2026, 1, 31, 7, 5, 9)
-
-Row = tuple[datetime, str, str | None, str | None, str, str, int]
-
-
-def _row(
-    server: str = "mail.contoso.com",
-    build: str | None = "15.1.2507.61",
-    *,
-    sent_at: datetime = START,
-    tenant: str | None = None,
-    hop: str = "smtp",
-    route: str = "direct",
-    messages: int = 1,
-) -> Row:
-    return (sent_at, server, build, tenant, hop, route, messages)
-
-
-def _batch(rows: list[Row], rejects: int = 0, sightings: list[tuple[Any, ...]] | None = None) -> Batch:
-    """A batch of these rows, with a sighting for each unless others are given, and made-up rejects."""
-    if sightings is None:
-        sightings = [(server, build, tenant, hop, at.date(), n) for at, server, build, tenant, hop, _, n in rows]
-    return Batch(
-        handovers=pl.DataFrame(rows, schema=dict(HANDOVERS), orient="row"),
-        sightings=pl.DataFrame(sightings, schema=dict(SIGHTINGS), orient="row"),
-        rejects=pl.DataFrame(
-            [(n, "no server", f"row {n}") for n in range(1, rejects + 1)], schema=dict(REJECTS), orient="row"
-        ),
-        rows_read=len(rows) + rejects,
-    )
-
-
-def _add(store: Store, rows: list[Row], *, sha256: str = "a", rejects: int = 0, **options: object) -> ImportRecord:
-    return store.add(source=f"{sha256}.csv", sha256=sha256, options=options, batch=_batch(rows, rejects))
+from enforcement.store import Store, StoreError, create_store, open_store
 
 
 @pytest.fixture
@@ -73,17 +34,6 @@ def store(path: Path) -> Iterator[Store]:
         yield opened
 
 
-@pytest.fixture(scope="module")
-def two_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Store]]:
-    """A store with a row open for reading, and another open for writing."""
-    folder = tmp_path_factory.mktemp("stores")
-    for name in ("one", "two"):
-        with create_store(folder / name) as store:
-            _add(store, [_row()])
-    with open_store(folder / "one") as reading, create_store(folder / "two") as writing:
-        yield {"reading": reading, "writing": writing}
-
-
 def _traffic(store: Store) -> list[tuple[Any, ...]]:
     return store.query("select sent_at, server, build, tenant, hop, route, messages from traffic order by all").rows()
 
@@ -91,12 +41,12 @@ def _traffic(store: Store) -> list[tuple[Any, ...]]:
 def test_what_goes_in_comes_out(path: Path) -> None:
     """Hand-overs, sightings and rejects come back with names, days, and the tenant that the server's name gives."""
     rows = [
-        _row(messages=3),
-        _row("ex01.corp.local", "8.3.298.1", sent_at=START + timedelta(days=1), hop="mapi", route="through cloud"),
-        _row("192.0.2.1", None, route="relayed", tenant="a hospital"),
+        handover(messages=3),
+        handover("ex01.corp.local", "8.3.298.1", sent_at=START + timedelta(days=1), hop="mapi", route="through cloud"),
+        handover("192.0.2.1", None, route="relayed", tenant="a hospital"),
     ]
     with create_store(path) as store:
-        record = _add(store, rows, rejects=2)
+        record = add(store, rows, rejects=2)
     assert (record.rows_read, record.rows_stored, record.rows_rejected, record.already_imported) == (5, 3, 2, False)
     with open_store(path) as store:
         assert _traffic(store) == [
@@ -118,11 +68,11 @@ def test_what_goes_in_comes_out(path: Path) -> None:
 def test_days_and_minutes_are_stored_as_small_numbers(path: Path) -> None:
     """Days count from 1970, spread minutes from the server's offset, and rows lie by build, server and time."""
     rows = [
-        _row(server, build, sent_at=START + timedelta(minutes=17 * n))
+        handover(server, build, sent_at=START + timedelta(minutes=17 * n))
         for n, (server, build) in enumerate([(f"s{i % 7}.example", f"15.1.2507.{i % 3}") for i in range(100)])
     ]
     with create_store(path) as store:
-        _add(store, rows)
+        add(store, rows)
         offsets = {server: offset for _, server, _, offset in store.servers().rows()}
         ids = {server_id: server for server_id, server, _, _ in store.servers().rows()}
     assert offsets == {f"s{i}.example": zlib.crc32(f"s{i}.example".encode()) % 60 for i in range(7)}
@@ -145,7 +95,7 @@ def test_days_and_minutes_are_stored_as_small_numbers(path: Path) -> None:
 
 def test_the_same_import_changes_nothing(store: Store) -> None:
     """The same content and options again is told, not read and not stored; its options' order does not matter."""
-    first = _add(store, [_row()], rejects=1, kind="mail", own_hosts=("b", "a"))
+    first = add(store, [handover()], rejects=1, kind="mail", own_hosts=("b", "a"))
     before = _traffic(store), store.history().fingerprint
 
     def read() -> Batch:
@@ -161,26 +111,26 @@ def test_the_same_import_changes_nothing(store: Store) -> None:
 
 def test_the_same_content_with_other_options_is_refused(store: Store) -> None:
     """The line names both options and how to forget; afterwards it can be imported with the others."""
-    first = _add(store, [_row()], own_hosts=("a",))
+    first = add(store, [handover()], own_hosts=("a",))
     with pytest.raises(
         StoreError, match=r'options \{"own_hosts": \["a"\]\}, now \{\} \(`enforcement forget 1` removes it'
     ):
-        _add(store, [_row()])
+        add(store, [handover()])
     assert store.forget(first.import_id).traffic_rows == 1
-    second = _add(store, [_row()])
+    second = add(store, [handover()])
     assert second.import_id == first.import_id + 1  # a number is never given twice
 
 
 def test_overlap_is_counted(store: Store) -> None:
     """Days of servers that another source already held are counted and told; other days and servers are not."""
-    _add(store, [_row(), _row("other.example")])
+    add(store, [handover(), handover("other.example")])
     rows = [
-        _row(),
-        _row(sent_at=START + timedelta(minutes=1)),
-        _row(sent_at=START + timedelta(days=1)),
-        _row("new.example"),
+        handover(),
+        handover(sent_at=START + timedelta(minutes=1)),
+        handover(sent_at=START + timedelta(days=1)),
+        handover("new.example"),
     ]
-    record = _add(store, rows, sha256="b")
+    record = add(store, rows, sha256="b")
     assert record.overlap == 1
     assert record.notes == ("1 days of servers were already there from import 1: the same mail may now count twice",)
     assert store.imports()["overlap"].to_list() == [0, 1]
@@ -188,9 +138,11 @@ def test_overlap_is_counted(store: Store) -> None:
 
 def test_a_server_keeps_its_first_tenant(store: Store) -> None:
     """A tenant said first stays, one by the server's name too; the import says how many servers came with another."""
-    _add(store, [_row("a.example", tenant="first"), _row("a.example", tenant="second"), _row("b.example")])
-    record = _add(
-        store, [_row("a.example", tenant="third"), _row("b.example", tenant="third"), _row("c.example")], sha256="b"
+    add(store, [handover("a.example", tenant="first"), handover("a.example", tenant="second"), handover("b.example")])
+    record = add(
+        store,
+        [handover("a.example", tenant="third"), handover("b.example", tenant="third"), handover("c.example")],
+        sha256="b",
     )
     assert dict(store.query("select server, tenant from servers").rows()) == {
         "a.example": "first",
@@ -203,7 +155,7 @@ def test_a_server_keeps_its_first_tenant(store: Store) -> None:
 def test_sightings_of_rejected_rows_are_kept(store: Store) -> None:
     """A source without any hand-over still tells of servers, and hops of the same day are counted together."""
     seen = [("ex01", "15.1.2507.61", None, "mapi", date(2026, 1, 31), 2)] * 2
-    store.add(source="m", sha256="m", options={}, batch=_batch([], rejects=3, sightings=seen))
+    store.add(source="m", sha256="m", options={}, batch=batch([], rejects=3, sightings=seen))
     assert store.sightings().rows() == [(1, 1, date(2026, 1, 31), 4)]
     assert _traffic(store) == []
 
@@ -211,45 +163,45 @@ def test_sightings_of_rejected_rows_are_kept(store: Store) -> None:
 def test_rounded_times_are_noticed(store: Store) -> None:
     """Over a tenth of the messages on minute 0 is told; a few messages, or a tenth of them, is not."""
     on_the_hour, later = START.replace(minute=0), START.replace(minute=30)
-    told = _add(store, [_row(sent_at=on_the_hour, messages=11), _row(sent_at=later, messages=89)])
+    told = add(store, [handover(sent_at=on_the_hour, messages=11), handover(sent_at=later, messages=89)])
     assert told.notes[0].startswith("11% of the messages were sent on minute 0 of an hour: if the source rounds")
-    untold = _add(
-        store, [_row("b", sent_at=on_the_hour, messages=10), _row("b", sent_at=later, messages=90)], sha256="b"
+    untold = add(
+        store, [handover("b", sent_at=on_the_hour, messages=10), handover("b", sent_at=later, messages=90)], sha256="b"
     )
-    few = _add(store, [_row("c", sent_at=on_the_hour, messages=10)], sha256="c")
+    few = add(store, [handover("c", sent_at=on_the_hour, messages=10)], sha256="c")
     assert untold.notes == few.notes == ()
 
 
 def test_rounded_times_get_minutes(store: Store) -> None:
     """With the option each message has the minute of the rule; rows are counted as the source has them."""
-    record = _add(store, [_row(sent_at=START.replace(minute=0), messages=1000)], rejects=1, times_rounded_to="hour")
+    record = add(store, [handover(sent_at=START.replace(minute=0), messages=1000)], rejects=1, times_rounded_to="hour")
     assert (record.rows_read, record.rows_stored, record.rows_rejected, record.notes) == (2, 1, 1, ())
     expected = Counter(zlib.crc32(f"mail.contoso.com\n2026-01-31T07\n{j}".encode()) % 60 for j in range(1000))
     assert dict(store.query("select minute, sum(messages) from traffic group by all").rows()) == dict(expected)
     assert store.imports()["times_rounded_to"].to_list() == ["hour"]
     assert store.history().are_times_rounded
     with pytest.raises(StoreError, match="cannot be rounded to 'day'"):
-        _add(store, [_row()], sha256="b", times_rounded_to="day")
+        add(store, [handover()], sha256="b", times_rounded_to="day")
 
 
 def test_forgetting_an_import(store: Store) -> None:
     """All that came with it goes, and servers and builds that nothing else holds; the rest stays."""
-    _add(store, [_row("a.example"), _row("b.example", "8.3.298.1")], sha256="a", rejects=2)
-    _add(store, [_row("a.example", "14.3.123.3")], sha256="b", rejects=1)
+    add(store, [handover("a.example"), handover("b.example", "8.3.298.1")], sha256="a", rejects=2)
+    add(store, [handover("a.example", "14.3.123.3")], sha256="b", rejects=1)
     forgotten = store.forget(1)
     assert (forgotten.imports, forgotten.traffic_rows, forgotten.sightings) == (1, 2, 2)
     assert store.servers()["server"].to_list() == ["a.example"]
     assert store.builds()["build"].to_list() == ["14.3.123.3"]
     assert store.imports()["sha256"].to_list() == ["b"]
     assert store.rejects().height == 1
-    assert _traffic(store) == [_row("a.example", "14.3.123.3", tenant="a.example")]
+    assert _traffic(store) == [handover("a.example", "14.3.123.3", tenant="a.example")]
 
 
 def test_forgetting_what_is_not_there(store: Store) -> None:
     """The line says which imports there are."""
     with pytest.raises(StoreError, match=r"no import 7 \(there: none\)"):
         store.forget(7)
-    _add(store, [_row()])
+    add(store, [handover()])
     with pytest.raises(StoreError, match=r"no import 7 \(there: 1\)"):
         store.forget(7)
 
@@ -257,10 +209,10 @@ def test_forgetting_what_is_not_there(store: Store) -> None:
 def test_forgetting_days(store: Store) -> None:
     """Rows before the day go; an import of which nothing is left goes with its rejects; the other remembers the day."""
     old, new = START, START + timedelta(days=30)
-    _add(store, [_row("a.example", sent_at=old)], sha256="a", rejects=1)
-    _add(store, [_row("b.example", sent_at=old), _row("b.example", sent_at=new)], sha256="b", rejects=1)
-    _add(store, [_row("c.example", sent_at=new)], sha256="c")
-    store.add(source="d", sha256="d", options={}, batch=_batch([], rejects=1))
+    add(store, [handover("a.example", sent_at=old)], sha256="a", rejects=1)
+    add(store, [handover("b.example", sent_at=old), handover("b.example", sent_at=new)], sha256="b", rejects=1)
+    add(store, [handover("c.example", sent_at=new)], sha256="c")
+    store.add(source="d", sha256="d", options={}, batch=batch([], rejects=1))
     before = store.history().fingerprint
     forgotten = store.forget_before(date(2026, 2, 1))
     assert (forgotten.imports, forgotten.traffic_rows, forgotten.sightings) == (1, 2, 2)
@@ -272,15 +224,15 @@ def test_forgetting_days(store: Store) -> None:
     assert store.rejects()["source"].to_list() == ["b.csv", "d"]
     assert store.servers()["server"].to_list() == ["b.example", "c.example"]
     assert store.history().fingerprint != before
-    (note,) = _add(store, [], sha256="b").notes
+    (note,) = add(store, [], sha256="b").notes
     assert note == "rows before 2026-02-01 were forgotten; `enforcement forget 2` allows a whole import"
-    assert not _add(store, [_row("a.example")], sha256="a", rejects=1).already_imported
+    assert not add(store, [handover("a.example")], sha256="a", rejects=1).already_imported
 
 
 _SERVERS = st.sampled_from(["mail.contoso.com", "ex01.corp.local", "ex02.corp.local", "lone", "192.0.2.1"])
 _ROWS = st.lists(
     st.builds(
-        _row,
+        handover,
         _SERVERS,
         st.sampled_from(["15.1.2507.61", "8.3.298.1", None]),
         sent_at=st.integers(0, 40 * 86_400).map(lambda seconds: START + timedelta(seconds=seconds)),
@@ -311,7 +263,7 @@ def test_any_order_of_adding_and_forgetting(
     for step in steps:
         match step:
             case ("add", number, rows, rejects):
-                record = _add(store, rows, sha256=str(number), rejects=rejects)
+                record = add(store, rows, sha256=str(number), rejects=rejects)
                 assert record.already_imported == (number in held)
                 if number not in held:
                     held[number], ids[number] = (rows, rejects), record.import_id
@@ -353,7 +305,7 @@ def _in_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def test_the_history_of_a_store(path: Path) -> None:
     """Days and clock starts end on the day asked for; the traffic joins with frames brought to it."""
     with create_store(path) as store:
-        _add(store, [_row(messages=2), _row("b.example", "8.3.298.1", sent_at=START + timedelta(days=1))])
+        add(store, [handover(messages=2), handover("b.example", "8.3.298.1", sent_at=START + timedelta(days=1))])
     with open_store(path) as store:
         history = store.history(to_on=date(2026, 1, 31))
         whole = store.history()
@@ -374,7 +326,7 @@ def test_the_fingerprint_tells_contents_apart(tmp_path: Path) -> None:
 
     def fingerprint(name: str, sha256: str, kind: str | None = None) -> str:
         with create_store(tmp_path / name) as store:
-            _add(store, [_row()], sha256=sha256, kind=kind)
+            add(store, [handover()], sha256=sha256, kind=kind)
             return store.history().fingerprint
 
     assert fingerprint("one", "a") == fingerprint("two", "a")
@@ -383,250 +335,22 @@ def test_the_fingerprint_tells_contents_apart(tmp_path: Path) -> None:
 
 def test_the_last_hand_over(store: Store) -> None:
     """The last one at or before a time, to the second; None before the first."""
-    _add(store, [_row(), _row(build="15.1.2507.66", sent_at=START + timedelta(hours=1))])
+    add(store, [handover(), handover(build="15.1.2507.66", sent_at=START + timedelta(hours=1))])
     assert store.last_hand_over(1, START + timedelta(minutes=59)) == (START, "15.1.2507.61", "smtp")
     assert store.last_hand_over(1, START + timedelta(hours=1)) == (START + timedelta(hours=1), "15.1.2507.66", "smtp")
     assert store.last_hand_over(1, START - timedelta(seconds=1)) is None
-
-
-def test_every_view_has_the_columns_that_are_described(store: Store) -> None:
-    """The views are those of the description, each with its columns in order, and so are the lists of tables."""
-    _add(store, [_row()], rejects=1)
-    described = describe_views()
-    for name in VIEWS:
-        columns = described.filter(view=name)["column"].to_list()
-        assert set(store.query(f"from {name}").columns) == set(columns)
-    assert store.query("show tables").to_series().to_list() == sorted(VIEWS)
-    assert described.filter(pl.col("meaning").str.len_chars() < 8).is_empty()
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "insert into raw.traffic from raw.traffic",
-        "delete from raw.imports",
-        "drop view traffic",
-        "create table mine as from traffic",
-        "update raw.servers set tenant = 'x'",
-        "attach ':memory:' as other",
-        "attach '{elsewhere}'",
-        "copy (from traffic) to '{elsewhere}'",
-        "export database '{elsewhere}'",
-        "install httpfs",
-        "load httpfs",
-        "set memory_limit = '1TB'",
-        "set enable_external_access = true",
-        "pragma enable_profiling",
-        "call pragma_version()",
-        "checkpoint",
-        "use raw",
-        "commit",
-        "select 1; delete from raw.imports",
-        "with gone as (delete from raw.imports returning *) from gone",
-        "explain analyze delete from raw.imports",
-        "from read_csv('{existing}')",
-        "from read_text('{existing}')",
-        "from '{existing}'",
-        "from glob('/*')",
-        "from parquet_metadata('{existing}')",
-        "from sniff_csv('{existing}')",
-        "from duckdb_secrets()",
-        "from enable_logging()",
-        "",
-        "-- nothing",
-        "selec 1",
-        "select no_such_column from traffic",
-        "select no_such_function(1)",
-        "from no_such_view",
-        "select 'a\x00b",
-        "select '\udc80'",
-        "select cast('x' as integer)",
-        "select $1",
-        "select interval 1 day",
-    ],
-)
-@pytest.mark.parametrize("how", ["reading", "writing"])
-def test_a_query_only_reads_the_store(two_stores: dict[str, Store], tmp_path: Path, sql: str, how: str) -> None:
-    """Nothing that a query says writes, reads another file, or changes settings; each is refused on one line."""
-    existing, elsewhere = tmp_path / "existing.csv", tmp_path / "elsewhere"
-    existing.write_text("a,b\n1,2\n")
-    store = two_stores[how]
-    before = _traffic(store)
-    with pytest.raises(StoreError) as raised:
-        store.query(sql.format(existing=existing, elsewhere=elsewhere))
-    assert str(raised.value).isprintable()
-    assert _traffic(store) == before != []
-    assert not elsewhere.exists()
-
-
-def test_a_query_may_ask_much(store: Store) -> None:
-    """Parameters, pivots, explanations and sums work; sums of whole numbers come as such."""
-    _add(store, [_row(messages=2), _row("b.example", messages=3, route="relayed")])
-    assert store.query("select sum(messages) as n from traffic where server = ?", ["b.example"]).schema == {
-        "n": pl.Int64
-    }
-    assert store.query("select 100000000000000000000 as n").schema["n"] != pl.Int64
-    pivoted = store.query("pivot traffic on route using sum(messages) group by day")
-    assert pivoted.rows() == [(date(2026, 1, 31), 2, 3)]
-    assert store.query("explain from traffic").height > 0
-    assert store.query("select uuid(), {'a': 1}, map {'k': [1]}, time '07:05', 1.5, null, true").height == 1
-
-
-def test_an_answer_has_a_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result beyond measure is refused with what to do, before it fills the memory."""
-    monkeypatch.setattr("enforcement.store._LARGEST_ANSWER", 1_000_000)
-    with pytest.raises(StoreError, match=r"larger than .* aggregate or filter in SQL"):
-        store.query("from range(1000000)")
 
 
 def test_a_reader_cannot_write(path: Path) -> None:
     """A store opened for reading takes no import."""
     create_store(path).close()
     with open_store(path) as store, pytest.raises(StoreError, match="opened for reading only"):
-        _add(store, [_row()])
-
-
-def test_a_missing_store_says_how_to_make_one(path: Path) -> None:
-    """Opening makes nothing; the line names the commands that do."""
-    with pytest.raises(StoreError, match=r"no such store \(`enforcement sample` or `enforcement import` makes one\)"):
-        open_store(path)
-    assert not path.exists()
-
-
-def test_what_is_no_store_is_told(tmp_path: Path) -> None:
-    """Text, nothing, a folder, a cut store, and another program's database are refused on one line and left alone."""
-    text, empty, cut, other = (tmp_path / name for name in ("text", "empty", "cut", "other.duckdb"))
-    text.write_text("no database" * 1000)
-    empty.touch()
-    with create_store(tmp_path / "whole") as store:
-        _add(store, [_row()] * 5000)
-    cut.write_bytes((tmp_path / "whole").read_bytes()[:5_000])
-    with duckdb.connect(other) as connection:
-        connection.sql("create table theirs as select 1 as a")
-    for path in (text, empty, cut, other, tmp_path):
-        before = path.read_bytes() if path.is_file() else b""
-        for opened in (open_store, create_store):
-            with pytest.raises(StoreError) as raised:
-                opened(path)
-            assert str(raised.value).isprintable()
-            assert str(path) in str(raised.value)
-        assert (path.read_bytes() if path.is_file() else b"") == before
-
-
-def test_a_newer_store_is_told(path: Path) -> None:
-    """A store of a later version is neither read nor written."""
-    create_store(path).close()
-    with duckdb.connect(path) as connection:
-        connection.execute("update raw.about set store_version = ?", [STORE_VERSION + 1])
-    for opened in (open_store, create_store):
-        with pytest.raises(StoreError, match=f"a store of version {STORE_VERSION + 1}, this program reads up to"):
-            opened(path)
-
-
-def _child(code: str, *arguments: str) -> subprocess.Popen[str]:
-    """Another program, which prints a line when it has come to the point."""
-    program = textwrap.dedent(code)
-    return subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True)
-
-
-def test_a_store_that_another_program_has_open(path: Path) -> None:
-    """While another writes, or reads, the line says that it has the store open, and which process it is."""
-    create_store(path).close()
-    hold = "import sys, enforcement.store as s; store = s.{}(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
-    for theirs, ours in ((create_store, open_store), (create_store, create_store), (open_store, create_store)):
-        with subprocess.Popen(
-            [sys.executable, "-c", hold.format(theirs.__name__), str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as child:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "open\n"
-            with pytest.raises(StoreError, match=f"another program has the store open, process {child.pid} "):
-                ours(path)
-            child.kill()
-    open_store(path).close()
-
-
-def test_readers_do_not_hinder_each_other(path: Path) -> None:
-    """Two readers in one program and one in another read at once."""
-    with create_store(path) as store:
-        _add(store, [_row()])
-    read = "import sys, enforcement.store as s; print(s.open_store(sys.argv[1]).imports().height, flush=True)"
-    with open_store(path) as one, open_store(path) as two, _child(read, str(path)) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "1\n"
-        assert _traffic(one) == _traffic(two)
-
-
-_IMPORTING = """
-    import sys, time
-    import polars as pl
-    from datetime import datetime
-    from enforcement.importers.batch import Batch
-    from enforcement.schema import HANDOVERS, REJECTS, SIGHTINGS
-    from enforcement.store import create_store
-
-    n = 300_000
-    frame = pl.select(
-        sent_at=datetime(2026, 3, 1) + pl.duration(seconds=pl.int_range(n)),
-        server=pl.format("s{}.example", pl.int_range(n) % 5000), build=pl.lit("15.1.2507.61"), tenant=pl.lit(None),
-        hop=pl.lit("smtp"), route=pl.lit("direct"), messages=1,
-    ).cast(dict(HANDOVERS))
-    rejects = pl.select(position=pl.int_range(n), reason=pl.lit("r"), excerpt=pl.lit("e")).cast(dict(REJECTS))
-    batch = Batch(handovers=frame, sightings=pl.DataFrame(schema=dict(SIGHTINGS)), rejects=rejects, rows_read=2 * n)
-    with create_store(sys.argv[1]) as store:
-        print("importing", flush=True)
-        store.add(source="big", sha256="big", options={}, batch=batch)
-        print("done", flush=True)
-        store.query("select 1")
-        time.sleep(60)
-"""
-
-
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
-def test_a_killed_import_leaves_the_store_whole(path: Path, share: float) -> None:
-    """A program killed while it imports leaves all of it or nothing, and the earlier imports as they were."""
-    with create_store(path) as store:
-        _add(store, [_row()], sha256="old", rejects=1)
-    usual = _seconds_of_an_import(path.with_name("timed.duckdb"))
-    with _child(_IMPORTING, str(path)) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "importing\n"
-        time.sleep(share * usual)
-        child.kill()
-        was_done = child.stdout.read() == "done\n"
-    with create_store(path) as store:
-        sources = store.imports()["source"].to_list()
-        assert sources in (["old.csv"], ["old.csv", "big"])
-        assert not was_done or sources[1:] == ["big"]
-        assert store.query("from traffic where server = 'mail.contoso.com'").height == 1
-        whole = 300_000 if sources[1:] else 0
-        assert store.query("select count(*) from traffic").item() == 1 + whole
-        assert store.query("select count(*) from rejects").item() == 1 + whole
-        assert store.query("select count(*) from servers").item() == 1 + (5_000 if whole else 0)
-        assert not _add(store, [_row("next.example")], sha256="next").already_imported
-
-
-_USUAL: dict[str, float] = {}
-
-
-def _seconds_of_an_import(path: Path) -> float:
-    """How long the import of the child takes here, measured once."""
-    if "seconds" not in _USUAL:
-        with _child(_IMPORTING, str(path)) as child:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "importing\n"
-            started_at = time.perf_counter()
-            assert child.stdout.readline() == "done\n"
-            _USUAL["seconds"] = time.perf_counter() - started_at
-            child.kill()
-    return _USUAL["seconds"]
+        add(store, [handover()])
 
 
 def test_an_import_that_fails_leaves_nothing(store: Store) -> None:
     """What goes wrong in the middle, an error or the user's interrupt, undoes the whole import."""
-    _add(store, [_row()], sha256="old")
+    add(store, [handover()], sha256="old")
     before = _traffic(store), store.servers().rows(), store.builds().rows(), store.imports().rows()
     for name, problem in (
         ("_hold_counts", KeyboardInterrupt),
@@ -640,20 +364,25 @@ def test_an_import_that_fails_leaves_nothing(store: Store) -> None:
 
             patch.setattr(f"enforcement.store_imports.{name}", fail)
             with pytest.raises(problem):
-                _add(store, [_row("new.example", "8.3.298.1")], sha256="new", rejects=2)
+                add(store, [handover("new.example", "8.3.298.1")], sha256="new", rejects=2)
         assert (_traffic(store), store.servers().rows(), store.builds().rows(), store.imports().rows()) == before
-    assert not _add(store, [_row("new.example", "8.3.298.1")], sha256="new").already_imported
+    assert not add(store, [handover("new.example", "8.3.298.1")], sha256="new").already_imported
 
 
 def test_a_name_in_another_spelling_is_an_importers_mistake(store: Store) -> None:
     """One server cannot become two by its spelling: the store takes names and builds only as they are written."""
-    for row in (_row("MAIL.example"), _row("mail.example."), _row(build="15.01.2507.061"), _row(tenant="Contoso")):
+    for row in (
+        handover("MAIL.example"),
+        handover("mail.example."),
+        handover(build="15.01.2507.061"),
+        handover(tenant="Contoso"),
+    ):
         with pytest.raises(ValueError, match="is not in its one spelling"):
-            _add(store, [row])
+            add(store, [row])
     with pytest.raises(ValueError, match="not a server name"):
-        _add(store, [_row("a b")])
+        add(store, [handover("a b")])
     with pytest.raises(StoreError, match="nothing was changed"):
-        _add(store, [_row(route="by pigeon")])
+        add(store, [handover(route="by pigeon")])
     assert store.imports().height == 0
 
 
@@ -667,7 +396,7 @@ def test_a_name_in_another_spelling_is_an_importers_mistake(store: Store) -> Non
 )
 def test_a_batch_holds_only_what_a_store_can_keep(change: dict[str, Any], told: str) -> None:
     """Times that no mail has, counts of nothing, and rows without a server are refused where they arise."""
-    row = dict(zip(HANDOVERS, _row(), strict=True)) | change
+    row = dict(zip(HANDOVERS, handover(), strict=True)) | change
     with pytest.raises(ValueError, match=told):
         Batch(
             handovers=pl.DataFrame([row], schema=dict(HANDOVERS)),
@@ -679,6 +408,6 @@ def test_a_batch_holds_only_what_a_store_can_keep(change: dict[str, Any], told: 
 
 def test_odd_names_of_sources_are_kept_readable(store: Store) -> None:
     """A path with control characters or broken octets is stored escaped."""
-    record = store.add(source="a\x1b[31m\udc80\n.csv", sha256="a", options={}, batch=_batch([_row()]))
+    record = store.add(source="a\x1b[31m\udc80\n.csv", sha256="a", options={}, batch=batch([handover()]))
     assert record.source == r"a\x1b[31m\udc80\n.csv"
     assert store.imports()["source"].to_list() == [record.source]
