@@ -1,15 +1,17 @@
 """The commands: arguments in, one call out."""
 
 import json
+import os
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from typer.exceptions import TyperException
 
 from enforcement import printing, shipped, workbench
-from enforcement.policy import Policy
+from enforcement.check import Severity
 from enforcement.policy_text import policy_schema
 from enforcement.sample import Extent
 from enforcement.terminal import Format, progress, say
@@ -23,7 +25,6 @@ app = typer.Typer(
     name="enforcement",
     help="Design the enforcement against persistently vulnerable Exchange servers on your own mail history.",
     epilog="Begin with: enforcement sample; enforcement fleet; enforcement replay ninety-days gentler",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -48,7 +49,12 @@ def _time(text: str) -> datetime:
     return read.astimezone(UTC).replace(tzinfo=None) if read.tzinfo else read
 
 
-StorePath = Annotated[Path, typer.Option("--store", metavar="PATH", help="The DuckDB file with the mail history.")]
+StorePath = Annotated[
+    Path,
+    typer.Option(
+        "--store", metavar="PATH", help="The DuckDB file with the mail history.", show_default="data/traffic.duckdb"
+    ),
+]
 How = Annotated[Format, typer.Option("--format", help="How the answer is written to standard output.")]
 From = Annotated[date | None, typer.Option("--from", parser=_day, metavar="D", help="The first day that counts.")]
 To = Annotated[date | None, typer.Option("--to", parser=_day, metavar="D", help="The last day that counts.")]
@@ -128,7 +134,7 @@ def check(
     today = as_of or datetime.now(tz=UTC).date()
     found = {name: workbench.check_policy(name, today) for name in policies}
     printing.checked(found, how)
-    if any(found.values()):
+    if any(lint.severity is Severity.WARNING for lints in found.values() for lint in lints):
         raise typer.Exit(_FAILED)
 
 
@@ -207,25 +213,47 @@ def report(
     raise NotImplementedError(name, parameters, store, force, how)
 
 
+@app.command(epilog="Example: enforcement lab")
+def lab(
+    port: Annotated[int, typer.Option(metavar="N", help="Where the server listens, on this machine only.")] = 8888,
+) -> None:
+    """Open JupyterLab on the notebooks."""
+    folder = shipped.DATA.parent / "notebooks"
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}", f"--port={port}"]
+    say(f"JupyterLab opens on {folder}; Ctrl-C ends it")
+    os.execv(sys.executable, [*command, "--LabApp.default_url=/lab/tree/notebooks/02_policy.ipynb"])
+
+
 def _earlier(*days: date | None) -> date | None:
     return min((day for day in days if day is not None), default=None)
 
 
-def _load(policy: str) -> Policy:
-    return shipped.load_policy(policy)
-
-
 def main() -> None:
-    """Run a command; what is wrong with its input is told in a line, without a traceback."""
+    """Run a command; what is wrong with its input is told in one line a problem, without a traceback."""
     try:
-        app(standalone_mode=False)
+        bare = len(sys.argv) == 1
+        done = app(["--help"] if bare else None, standalone_mode=False)
+        sys.exit(_USAGE if bare else done or 0)
+    except TyperException as problem:
+        told, code = problem.format_message(), _USAGE
     except (ValueError, LookupError, OSError) as problem:
-        for line in str(problem).splitlines() or [type(problem).__name__]:
-            say(f"enforcement: {line}")
-        sys.exit(_USAGE)
+        told, code = _in_words(problem), _USAGE
     except KeyboardInterrupt:
-        say("enforcement: interrupted; the store is as it was before")
-        sys.exit(_INTERRUPTED)
+        told, code = "interrupted; the store is as it was before", _INTERRUPTED
+    except Exception as problem:
+        if os.environ.get("ENFORCEMENT_TRACEBACK"):
+            raise
+        told = f"a fault of this program: {type(problem).__name__}: {problem} (ENFORCEMENT_TRACEBACK=1 shows where)"
+        code = _USAGE
+    for line in told.splitlines() or [""]:
+        say(f"enforcement: {line}")
+    sys.exit(code)
+
+
+def _in_words(problem: Exception) -> str:
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
+    return str(problem.args[0]) if isinstance(problem, KeyError) and problem.args else str(problem)
 
 
 if __name__ == "__main__":

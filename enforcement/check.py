@@ -95,7 +95,7 @@ def _phases_out_of_order(policy: Policy) -> Iterator[_Finding]:
         if rank < before:
             yield _Finding(key, f"{phase} goes back from {_PHASES[before]}")
         for skipped in _PHASES[before + 1 : rank]:
-            yield _Finding(key, f"{phase} skips the phase {skipped!s}")
+            yield _Finding(key, f"{phase} skips the phase {skipped!s}", Severity.NOTE)
     if policy.phases[-1] is not Phase.BLOCK_ALL:
         last = len(policy.stages)
         message = f"stage {last}, the last, does not block 60 min of each hour: vulnerable mail is accepted for ever"

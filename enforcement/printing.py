@@ -79,8 +79,8 @@ def checked(found: Mapping[str, Sequence[Lint]], how: Format) -> None:
         write_answer(pl.DataFrame(rows, schema=schema), rows, how)
         return
     for name, lints in found.items():
-        answer(f"{name}: valid, {f'{len(lints)} things that are rarely meant' if lints else 'nothing to remark'}")
-        sentences([f"  {lint.key}: {lint.message}" for lint in lints])
+        answer(f"{name}: valid, {'but look at this:' if lints else 'nothing to remark'}")
+        sentences([f"  {lint.severity}: {lint.key}: {lint.message}" for lint in lints])
 
 
 def replays(results: Sequence[Replay], how: Format) -> None:
