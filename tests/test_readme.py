@@ -93,11 +93,15 @@ def test_two_commands_are_all_it_takes(checkout: Path) -> None:
 
 
 def test_the_walks_run(checkout: Path) -> None:
-    """Every command that the README shows after the set-up runs as it stands, in its order."""
+    """Every command that the README shows after the set-up runs as it stands, in its order, and says what is shown."""
     (checkout / ".venv").symlink_to(sys.prefix)
     (checkout / "archive.mbox.gz").write_bytes(gzip.compress(MAIL.encode()))
     # The project in this virtual environment is the checkout that the tests run from, not the copy.
-    _run("\n".join(WALKS), checkout, PYTHONPATH=str(checkout))
+    said = _run("\n".join(WALKS), checkout, PYTHONPATH=str(checkout))
+    shown = re.findall(r"^```text\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    assert shown
+    for sentence in re.split(r"(?<=[.])\n", "".join(shown)):
+        assert " ".join(sentence.split()) in " ".join(said.split())
 
 
 def test_the_pictures_and_files_exist() -> None:
