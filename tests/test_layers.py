@@ -29,7 +29,7 @@ RING = (
     ("shipped", "store_connection", "store_tables", "export.manifest"),  # files and the database
     ("importers.csv_text", "importers.mail_files"),
     ("store_forget", "store_imports", "importers.mail", "importers.tables"),
-    ("store", "export.write"),
+    ("store", "importers.sources", "export.write"),
     ("workbench", "answers"),
     ("report", "terminal"),
     ("printing",),
