@@ -180,7 +180,7 @@ def open_store(path: Path | str) -> Store:
     place = Path(path)
     if not place.exists():
         raise StoreError(f"{path}: no such store (`enforcement sample` or `enforcement import` makes one)")
-    return _checked(Store(connect(place, is_writable=False), place, is_writable=False))
+    return _checked(connect(place, is_writable=False), place, is_writable=False)
 
 
 def create_store(path: Path | str) -> Store:
@@ -191,30 +191,40 @@ def create_store(path: Path | str) -> Store:
     except OSError as problem:
         raise StoreError(f"{path}: {problem.strerror}") from None
     connection = connect(place, is_writable=True)
-    if not connection.sql("show all tables").limit(1).fetchall():
+    try:
+        _make_tables(connection, place)
+    except BaseException:
+        connection.close()
+        raise
+    return _checked(connection, place, is_writable=True)
+
+
+def _make_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    with engine_errors(path):
+        is_new = not connection.sql("show all tables").limit(1).fetchall()
+    if is_new:
         with transaction(connection):
             connection.execute(TABLES)
             connection.execute("insert into raw.about values (?)", [STORE_VERSION])
             for name, view in VIEWS.items():
                 connection.execute(f"create view {name} as {view.sql}")
-    return _checked(Store(connection, place, is_writable=True))
 
 
-def _checked(store: Store) -> Store:
-    """Give back a store whose version this program reads."""
+def _checked(connection: duckdb.DuckDBPyConnection, path: Path, *, is_writable: bool) -> Store:
+    """Give a store on a connection, when it is one of a version that this program reads."""
     try:
-        version = int(store._connection.sql("select store_version from raw.about").fetchall()[0][0])  # noqa: SLF001  # same module
+        version = int(connection.sql("select store_version from raw.about").fetchall()[0][0])
     except (duckdb.Error, IndexError):
-        store.close()
+        connection.close()
         raise StoreError(
-            f"{store.path}: not a store (name another file; `enforcement sample` or `enforcement import` makes one)"
+            f"{path}: not a store (name another file; `enforcement sample` or `enforcement import` makes one)"
         ) from None
     if version > STORE_VERSION:
-        store.close()
+        connection.close()
         raise StoreError(
-            f"{store.path}: a store of version {version}, this program reads up to {STORE_VERSION} (update the program)"
+            f"{path}: a store of version {version}, this program reads up to {STORE_VERSION} (update the program)"
         )
-    return store
+    return Store(connection, path, is_writable=is_writable)
 
 
 def _answer(cursor: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object]) -> pl.DataFrame:

@@ -116,10 +116,12 @@ def add_batch(
             connection.execute(_INSERT_SIGHTINGS, {"import_id": import_id})
             connection.execute(_INSERT_REJECTS, {"import_id": import_id, "longest": _LONGEST_EXCERPT})
         if n_other_tenant:
-            notes.append(f"{n_other_tenant} servers came with another tenant than they have: they keep the first")
+            notes.append(
+                f"servers that came with another tenant than they have: {n_other_tenant:,} (they keep the first)"
+            )
         if overlap:
             notes.append(
-                f"{overlap} days of servers were already there from {sources}: the same mail may now count twice"
+                f"already there from {sources}: {overlap:,} days × servers (the same mail may now count twice)"
             )
         record = ImportRecord(
             import_id=import_id,

@@ -132,7 +132,7 @@ def test_overlap_is_counted(store: Store) -> None:
     ]
     record = add(store, rows, sha256="b")
     assert record.overlap == 1
-    assert record.notes == ("1 days of servers were already there from import 1: the same mail may now count twice",)
+    assert record.notes == ("already there from import 1: 1 days × servers (the same mail may now count twice)",)
     assert store.imports()["overlap"].to_list() == [0, 1]
 
 
@@ -149,7 +149,7 @@ def test_a_server_keeps_its_first_tenant(store: Store) -> None:
         "b.example": "b.example",
         "c.example": "c.example",
     }
-    assert "2 servers came with another tenant than they have: they keep the first" in record.notes
+    assert "servers that came with another tenant than they have: 2 (they keep the first)" in record.notes
 
 
 def test_sightings_of_rejected_rows_are_kept(store: Store) -> None:

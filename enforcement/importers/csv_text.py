@@ -26,6 +26,7 @@ def csv_rows(data: bytes) -> tuple[list[str], pl.DataFrame, pl.DataFrame]:
     >>> header, rows.rows(), broken.rows()
     (['server', 'build'], [(1, 'mail.example', '15.1')], [(3, '3 fields, expected 2', 'a,b,c')])
     """
+    data = data.lstrip(b"\r\n")
     lines = _records(data)
     header = next(lines, [])
     if isinstance(header, csv.Error) or not any(header):

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
+from pyarrow import compute, parquet
 
 from enforcement.builds import Build, Hop
 from enforcement.importers.batch import FIRST_ON, LAST_ON, Batch
 from enforcement.importers.csv_text import csv_rows
-from enforcement.names import excerpt, read_each, server_name, shown, tenant_name
+from enforcement.names import excerpt, printable, read_each, server_name, shown, tenant_name
 from enforcement.schema import HANDOVERS, REJECTS, SIGHTINGS, conform
 
 REQUIRED: Final = ("sent_at", "server", "build")
@@ -143,8 +145,6 @@ def _times(given: pl.Series) -> pl.Series:
             + pl.duration(microseconds=fraction)
             - pl.duration(minutes=signed)
         ).to_series()
-    elif isinstance(given.dtype, pl.Datetime) and given.dtype.time_zone is not None:
-        utc = given.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     else:
         utc = given
     at = pl.col("sent_at")
@@ -199,7 +199,7 @@ def _sightings(handovers: pl.DataFrame) -> pl.DataFrame:
 def _csv_file_rows(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, tuple[str, ...]]:
     header, rows, broken = csv_rows(_unpacked(path))
     if not header:
-        raise ValueError(f"{path}: empty (expected a header with {', '.join(REQUIRED)})")
+        raise ValueError(f"{path}: no header in its first line (expected {', '.join(REQUIRED)})")
     places, notes = _chosen(header, path)
     return rows.select("position", **{name: pl.col(str(place)) for name, place in places.items()}), broken, notes
 
@@ -217,31 +217,35 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _parquet_rows(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, tuple[str, ...]]:
-    try:
-        with path.open("rb") as stream:
-            schema = pl.read_parquet_schema(stream)
-            header = list(schema)
+    try:  # by Arrow: on a damaged file polars would print traces of its threads
+        with parquet.ParquetFile(path) as file:
+            header = file.schema_arrow.names
             places, notes = _chosen(header, path)
-            for name, place in places.items():
-                _expect_type(path, name, schema[header[place]])
-            stream.seek(0)
-            columns = [header[place] for place in places.values()]
-            table = pl.read_parquet(stream, columns=columns, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
-        raise ValueError(f"{path}: no Parquet file, or a damaged one ({str(problem).splitlines()[0][:200]})") from None
-    is_text = pl.selectors.by_dtype(pl.Categorical, pl.Enum, pl.Null)
-    rows = table.select(pl.col(header[place]).alias(name) for name, place in places.items())
-    numbered = rows.with_columns(is_text.cast(pl.String)).with_row_index("position", offset=1)
+            read = file.read(columns=[header[place] for place in places.values()])
+        read.validate(full=True)  # polars trusts that text is text
+        rows = pl.DataFrame({name: _column(path, name, read.column(header[place])) for name, place in places.items()})
+    except (pa.ArrowException, OSError, UnicodeError, pl.exceptions.PolarsError) as problem:
+        told = printable(str(problem).partition("\n")[0][:200])
+        raise ValueError(f"{path}: no Parquet file, or a damaged one ({told})") from None
+    text = pl.selectors.by_dtype(pl.Categorical, pl.Enum, pl.Null).cast(pl.String)
+    numbered = rows.with_columns(text).with_row_index("position", offset=1)
     return numbered.with_columns(pl.col("position").cast(pl.Int64)), pl.DataFrame(schema=dict(REJECTS)), notes
 
 
-def _expect_type(path: Path, name: str, found: pl.DataType) -> None:
+def _column(path: Path, name: str, column: pa.ChunkedArray) -> pl.Series:
+    """Take over a column of the right type, times as UTC without a zone."""
+    found = column.type
+    inner = found.value_type if pa.types.is_dictionary(found) else found
+    is_text = pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner)
     is_right, expected = {
-        "sent_at": (isinstance(found, pl.Datetime | pl.String), "times, or text"),
-        "messages": (found.is_integer() or found == pl.Null, "whole numbers"),
-    }.get(name, (isinstance(found, pl.String | pl.Categorical | pl.Enum | pl.Null), "text"))
+        "sent_at": (is_text or pa.types.is_timestamp(found), "times, or text"),
+        "messages": (pa.types.is_integer(found) or pa.types.is_null(found), "whole numbers"),
+    }.get(name, (is_text or pa.types.is_null(found), "text"))
     if not is_right:
         raise ValueError(f"{path}: column {name!r} holds {found} (expected {expected})")
+    if pa.types.is_timestamp(found):
+        column = column.cast(options=compute.CastOptions(pa.timestamp("us"), allow_time_truncate=True))
+    return pl.Series(name, column)
 
 
 def _chosen(header: Sequence[str], path: Path) -> tuple[dict[str, int], tuple[str, ...]]:
