@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from enforcement import printing, shipped, workbench
 from enforcement.check import Severity
+from enforcement.importers.sources import find_sources
 from enforcement.policy_text import policy_schema
 from enforcement.sample import Extent
 from enforcement.terminal import Format, progress, say
@@ -74,7 +75,8 @@ def sample(
     how: How = Format.TABLE,
 ) -> None:
     """Make up a fleet and its traffic, to try everything on."""
-    with progress(f"making {messages:,} messages"):
+    with progress() as report:
+        report(f"making {messages:,} messages", 0, 0)
         record = workbench.make_sample(store, Extent(messages=messages, seed=seed))
     printing.imports([record], how)
     say(f"the sample is in {store}; next: enforcement fleet, enforcement replay ninety-days")
@@ -92,13 +94,16 @@ def import_(
     how: How = Format.TABLE,
 ) -> None:
     """Import mail history; every row is stored or kept as a reject."""
-    records = []
-    for source in sources:
-        with progress(f"importing {source}") as report:
-            records += workbench.import_source(
-                store, source, own_hosts=own_host or (), times_rounded_to=times_rounded_to, progress=report
-            )
-    printing.imports(records, how)
+    found = [
+        each
+        for source in sources
+        for each in find_sources(Path(source), own_hosts=own_host or (), times_rounded_to=times_rounded_to)
+    ]
+    with progress() as report:
+        done = workbench.import_sources(store, found, report)
+    printing.imports(done.records, how, rejected=done.rejected)
+    if done.problems:
+        raise ValueError("\n".join(done.problems))
 
 
 @app.command(epilog="Example: enforcement forget 3; enforcement forget --before 2025-01-01")

@@ -1,6 +1,7 @@
 """The servers seen: which build, what it proves, how it stands, and why."""
 
 from datetime import date, timedelta
+from typing import NamedTuple
 
 import polars as pl
 
@@ -12,13 +13,21 @@ from enforcement.standing import Standing, standing_on
 SILENT = "silent (perhaps retired)"
 
 
+class Reckoning(NamedTuple):
+    """The day on which a fleet is looked at, and after how many days out of sight a server counts as silent."""
+
+    as_of: date
+    silent_after_days: int
+
+
 def fleet(
-    days: pl.DataFrame, sightings: pl.DataFrame, servers: pl.DataFrame, standings: pl.DataFrame, *, as_of: date
+    days: pl.DataFrame, sightings: pl.DataFrame, servers: pl.DataFrame, standings: pl.DataFrame, when: Reckoning
 ) -> pl.DataFrame:
     """List every server with every build it showed up to a day, as it stands on that day.
 
     Takes HANDOVER_DAYS, sightings (server_id, build_id, day), SERVERS and STANDINGS. One row per server, build, hop and
-    route of hand-overs; a pair known from sightings alone has no route and 0 messages.
+    route of hand-overs; a pair known from sightings alone has no route and 0 messages. A server that has not been seen
+    for long stands as silent, whatever it ran.
 
     >>> days = {"server_id": 1, "build_id": 7, "day": [date(2026, 3, 1)], "route": "direct", "messages": [3]}
     >>> servers = pl.DataFrame({"server_id": [1], "server": ["mx.t.example"], "tenant": ["t.example"]})
@@ -30,6 +39,7 @@ def fleet(
     >>> fleet(pl.DataFrame(days), pl.DataFrame(days), servers, table, as_of=date(2026, 3, 2))["standing"].to_list()
     ['vulnerable']
     """
+    as_of = when.as_of
     handed = (
         days.filter(pl.col("day") <= as_of)
         .group_by("server_id", "build_id", "route")
@@ -52,7 +62,8 @@ def fleet(
             why=_why(as_of),
         )
         .with_columns(
-            rule=pl.when(standing=Standing.VULNERABLE.value).then("rule"),
+            standing=pl.when(_is_silent(when)).then(pl.lit(SILENT)).otherwise("standing"),
+            rule=pl.when(pl.col("vulnerable_from") <= as_of).then("rule"),
             days_behind=pl.when(pl.col("days_behind") >= 0).then("days_behind"),
         )
         .select(
@@ -109,6 +120,11 @@ def standing_by_day(
         .agg(servers=pl.len())
         .sort("day", "standing")
     )
+
+
+def _is_silent(when: Reckoning) -> pl.Expr:
+    last_seen_on = pl.col("last_seen_on").max().over("server")
+    return (pl.lit(when.as_of) - last_seen_on).dt.total_days() > when.silent_after_days
 
 
 def _why(as_of: date) -> pl.Expr:

@@ -8,6 +8,7 @@ import polars as pl
 from enforcement.answers import decision_answer, import_answer, replay_answer
 from enforcement.check import Lint
 from enforcement.explain import Case
+from enforcement.fleet import SILENT
 from enforcement.replay import Replay
 from enforcement.standing import Standing
 from enforcement.store import Forgotten, ImportRecord
@@ -20,10 +21,11 @@ _WORST_FIRST: Final = [
     Standing.UNKNOWN.value,
     Standing.CURRENT.value,
     Standing.OUT_OF_SCOPE.value,
+    SILENT,
 ]
 
 
-def imports(records: Sequence[ImportRecord], how: Format) -> None:
+def imports(records: Sequence[ImportRecord], how: Format, *, rejected: pl.DataFrame | None = None) -> None:
     """Print what was imported: every row read is stored or rejected."""
     rows = [import_answer(record) for record in records]
     if how is not Format.TABLE:
@@ -38,9 +40,8 @@ def imports(records: Sequence[ImportRecord], how: Format) -> None:
         if record.overlap:
             answer(f"  {record.overlap:,} days of servers were already there from other sources: mail may count twice")
         sentences([f"  {note}" for note in record.notes])
-    rejected = sum(record.rows_rejected for record in records)
-    if rejected:
-        answer("Why rows were rejected: query the view rejects, e.g. in the notebook 00_explore.")
+    if rejected is not None and rejected.height:
+        show(rejected, title="Why rows were rejected (they are kept in the view rejects)", rows=10)
 
 
 def forgotten(what: Forgotten) -> None:

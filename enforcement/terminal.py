@@ -10,7 +10,14 @@ from typing import Any, Final, Protocol
 
 import polars as pl
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -31,9 +38,9 @@ class Format(StrEnum):
 
 
 class Reports(Protocol):
-    """Takes how much of something is done."""
+    """Takes what is being done, how much of it is done, and of how much (0: not known)."""
 
-    def __call__(self, done: int, total: int) -> None: ...
+    def __call__(self, what: str, done: int, total: int) -> None: ...
 
 
 def say(sentence: str) -> None:
@@ -119,16 +126,20 @@ def sentences(lines: Sequence[str]) -> None:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Reports]:
-    """Show how far something is, on standard error, when that is a terminal."""
+def progress() -> Iterator[Reports]:
+    """Show what is done and how far it is, on standard error, when that is a terminal."""
     console = Console(stderr=True)
     columns: tuple[Any, ...] = (
-        TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(printable(what), total=None)
+        task = bars.add_task("", total=None)
 
-        def report(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total or None)
+        def report(what: str, done: int, total: int) -> None:
+            bars.update(task, description=printable(what), completed=done, total=total or None)
 
         yield report

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +18,10 @@ from enforcement.explain import Case, Seen, explain, find_server
 from enforcement.export.calendar import calendar
 from enforcement.export.manifest import MANIFEST_NAME, Origin
 from enforcement.export.write import export_files, write_export
-from enforcement.fleet import fleet, standing_by_day
+from enforcement.fleet import Reckoning, fleet, standing_by_day
 from enforcement.history import History, Period
 from enforcement.importers.batch import Batch
+from enforcement.importers.sources import Source
 from enforcement.pauses import read_ledger
 from enforcement.policy import Policy, Route
 from enforcement.replay import Background, Replay, course, replay
@@ -108,6 +110,40 @@ def make_sample(store: Path, extent: Extent) -> ImportRecord:
         return opened.add(source=name, sha256=digest, options={"kind": "sample"}, batch=batch)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What an import kept, a record each source; why rows were rejected; what was wrong with unreadable sources.
+
+    rejected: reason, rows, first_excerpt, of the sources imported just now.
+    """
+
+    records: list[ImportRecord]
+    rejected: pl.DataFrame
+    problems: list[str]
+
+
+def import_sources(store: Path, sources: Sequence[Source], report: Callable[[str, int, int], None]) -> Imported:
+    """Import sources, each whole or not at all; one that cannot be read does not keep the others out."""
+    records, problems = [], []
+    with create_store(store) as opened:
+        for source in sources:
+            try:
+                records.append(
+                    opened.add(
+                        source=source.name,
+                        sha256=source.sha256(),
+                        options=source.options,
+                        batch=partial(source.read, partial(report, source.name)),
+                    )
+                )
+            except ValueError as problem:
+                problems.append(str(problem))
+        new = [record.import_id for record in records if not record.already_imported]
+        rejects = opened.rejects().filter(pl.col("import_id").is_in(new))
+    rejected = rejects.group_by("reason").agg(rows=pl.len(), first_excerpt=pl.col("excerpt").first())
+    return Imported(records=records, rejected=rejected.sort("rows", "reason", descending=True), problems=problems)
+
+
 def forget(store: Path, *, import_id: int | None, before: date | None) -> Forgotten:
     """Remove an import, or all rows before a day."""
     open_store(store).close()  # a store that is not there is an error here, and never made
@@ -133,10 +169,11 @@ def fleet_on(policy: str | Policy, setting: Setting) -> Fleet:
         sightings = store.sightings()
     period = setting.period(history)
     table = course(history, rules, setting.background()).standings
+    when = Reckoning(period.to_on, rules.silent_after_days)
     return Fleet(
         as_of=period.to_on,
         policy=rules,
-        servers=fleet(history.days, sightings, history.servers, table, as_of=period.to_on),
+        servers=fleet(history.days, sightings, history.servers, table, when),
         standing_by_day=standing_by_day(history.days, table, rules, period),
         history=history,
     )
