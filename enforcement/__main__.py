@@ -10,10 +10,11 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from enforcement import printing, shipped, workbench
+from enforcement import printing, report, shipped, workbench
 from enforcement.check import Severity
 from enforcement.importers.sources import find_sources
 from enforcement.policy_text import policy_schema
+from enforcement.report import DEFAULT_OUT
 from enforcement.sample import Extent
 from enforcement.terminal import Format, progress, say
 from enforcement.workbench import DEFAULT_STORE, Order, Setting
@@ -21,6 +22,7 @@ from enforcement.workbench import DEFAULT_STORE, Order, Setting
 _USAGE: Final = 2
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130
+_PAIR: Final = "\x1f"  # between a key and its value
 
 app = typer.Typer(
     name="enforcement",
@@ -204,18 +206,32 @@ def export(
     printing.exported(workbench.export_policy(policy, setting, order), how)
 
 
-@app.command(epilog="Example: enforcement report 03_replay -p policies '[ninety-days, gentler]'")
-def report(
+@app.command("report", epilog="Example: enforcement report 03_replay -p policies '[ninety-days, gentler]'")
+def report_(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A notebook; left out: all of them.")] = None,
     parameters: Annotated[
-        list[str] | None, typer.Option("-p", metavar="KEY VALUE", help="A parameter of the notebook; repeatable.")
+        list[str] | None, typer.Option("-p", metavar="KEY VALUE", help="A parameter; repeatable.")
     ] = None,
     store: StorePath = DEFAULT_STORE,
-    force: Annotated[bool, typer.Option(help="Run again what has run already.")] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default="reports", help="Where pages go.")] = DEFAULT_OUT,
+    force: Annotated[bool, typer.Option("--force", help="Run again what has run already.")] = False,
+    keep: Annotated[int | None, typer.Option(metavar="N", help="Keep the last N runs of each notebook.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, or go; do nothing.")] = False,
     how: How = Format.TABLE,
 ) -> None:
-    """Run notebooks to pages under reports/, with a record and an index."""
-    raise NotImplementedError(name, parameters, store, force, how)
+    """Run notebooks to pages under reports/, with a record each and an index."""
+    told = dict(pair.split(_PAIR, 1) for pair in parameters or ())
+    given = report.parse_parameters(name, told) if name else told
+    names = [name] if name else []
+    if dry_run:
+        printing.planned(report.plan_runs(names, given, store=store, out=out), how)
+        return
+    results = report.run_all(names, given, store=store, out=out, force=force, told=printing.run_ended)
+    printing.reported(results, out, how)
+    if keep is not None:
+        say(f"removed {len(report.prune(out, keep))} older runs")
+    if any(result.error for result in results):
+        raise typer.Exit(_FAILED)
 
 
 @app.command(epilog="Example: enforcement lab")
@@ -229,6 +245,22 @@ def lab(
     os.execv(sys.executable, [*command, "--LabApp.default_url=/lab/tree/notebooks/02_policy.ipynb"])  # noqa: S606 - no shell is wanted
 
 
+def _with_pairs(arguments: list[str]) -> list[str]:
+    """Join the two words after each -p of `report` into one, since typer has no repeatable option of two words."""
+    if arguments[:1] != ["report"]:
+        return arguments
+    joined: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        joined.append(word)
+        if word == "-p":
+            key, value = next(rest, None), next(rest, None)
+            if key is None or value is None:
+                raise ValueError("-p takes a key and a value, e.g. -p policies '[ninety-days, gentler]'")
+            joined.append(key + _PAIR + value)
+    return joined
+
+
 def _earlier(*days: date | None) -> date | None:
     return min((day for day in days if day is not None), default=None)
 
@@ -236,9 +268,9 @@ def _earlier(*days: date | None) -> date | None:
 def main() -> None:
     """Run a command; what is wrong with its input is told in one line a problem, without a traceback."""
     try:
-        bare = len(sys.argv) == 1
-        done = app(["--help"] if bare else None, standalone_mode=False)
-        sys.exit(_USAGE if bare else done or 0)
+        arguments = _with_pairs(sys.argv[1:])
+        done = app(arguments or ["--help"], standalone_mode=False)
+        sys.exit((done or 0) if arguments else _USAGE)
     except TyperException as problem:
         told, code = problem.format_message(), _USAGE
     except (ValueError, LookupError, OSError) as problem:

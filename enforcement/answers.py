@@ -11,6 +11,7 @@ import polars as pl
 
 from enforcement.decision import Decision
 from enforcement.replay import Replay
+from enforcement.report import RunResult
 from enforcement.store_imports import ImportRecord
 
 _OUTCOMES = ("at_once", "delayed", "rejected", "expired")
@@ -63,6 +64,18 @@ def import_answer(record: ImportRecord) -> dict[str, Any]:
 def decision_answer(decision: Decision) -> dict[str, Any]:
     """Give a decision as scripts read it."""
     return asdict(decision)
+
+
+def report_answer(result: RunResult) -> dict[str, Any]:
+    """Give a run of a report as scripts read it."""
+    return {
+        "name": result.name,
+        "run": result.run,
+        "state": str(result.state),
+        "page": str(result.page),
+        "already_run": result.already_run,
+        "error": result.error,
+    }
 
 
 def as_json(answer: object) -> str:

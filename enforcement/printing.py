@@ -1,18 +1,21 @@
 """Each answer as people read it in a terminal, and as scripts do."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from enforcement.answers import decision_answer, import_answer, replay_answer
+from enforcement.answers import decision_answer, import_answer, replay_answer, report_answer
 from enforcement.check import Lint
 from enforcement.explain import Case
 from enforcement.fleet import SILENT
 from enforcement.replay import Replay
+from enforcement.report import RunResult
+from enforcement.report_runs import Plan
 from enforcement.standing import Standing
 from enforcement.store import Forgotten, ImportRecord
-from enforcement.terminal import Format, answer, sentences, share, show, write_answer
+from enforcement.terminal import Format, answer, say, sentences, share, show, write_answer
 from enforcement.workbench import Exported, Fleet
 
 _WORST_FIRST: Final = [
@@ -167,3 +170,34 @@ def exported(made: Exported, how: Format) -> None:
     if manifest["override"]:
         answer(f"guardrails overridden: {manifest['override']}")
     show(pl.DataFrame({"file": list(manifest["files"]), "bytes": [f["bytes"] for f in manifest["files"].values()]}))
+
+
+def planned(runs: Sequence[tuple[Plan, bool]], how: Format) -> None:
+    """Print what a report would run."""
+    rows = [
+        {"report": plan.name, "run": plan.run, "state": "already run" if is_done else "would run"}
+        for plan, is_done in runs
+    ]
+    if how is Format.TABLE:
+        show(pl.DataFrame(rows))
+    else:
+        write_answer(pl.DataFrame(rows), rows, how)
+
+
+def run_ended(result: RunResult) -> None:
+    """Say how a run ended as soon as it has."""
+    if not result.already_run:
+        say(f"{result.name}: {result.state}{f': {result.error}' if result.error else ''}")
+
+
+def reported(results: Sequence[RunResult], out: Path, how: Format) -> None:
+    """Print the runs of a report and where their pages are."""
+    rows = [report_answer(result) for result in results]
+    if how is not Format.TABLE:
+        write_answer(pl.DataFrame(rows), rows if len(rows) > 1 else rows[0], how)
+        return
+    if all(result.already_run for result in results):
+        answer("nothing has changed; these runs were there already:")
+    for result in results:
+        answer(f"{result.name}: {result.state}, {result.page}")
+    answer(f"all runs: {out / 'index.html'}")
