@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
+from typing import Any
 
-from reference import ReferenceReplay, replay_slowly
+from agreement import Case
+from reference import ReferenceReplay
 from reference_clock import Message
 
 from enforcement.policy import Policy
@@ -65,8 +67,13 @@ def days(first: date, n: int, build: str | None, *, at_time: str = "10:02", ever
     ]
 
 
-def replayed(messages: Sequence[Message], to: Policy, **more: object) -> ReferenceReplay:
-    return replay_slowly(messages, {SERVER: TENANT}, to, **more)  # type: ignore[arg-type]  # passed on as given
+def example(messages: Sequence[Message], to: Policy, **more: Any) -> Case:
+    return Case(messages=list(messages), servers={SERVER: TENANT}, policy=to, **more)
+
+
+def replayed(messages: Sequence[Message], to: Policy, **more: Any) -> ReferenceReplay:
+    """Replay a policy on the example server's mail in the slow twin, and hold the package to it."""
+    return example(messages, to, **more).agree()
 
 
 def clock(replay: ReferenceReplay, day: date, cohort: str = "all") -> int | None:

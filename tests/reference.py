@@ -137,10 +137,10 @@ class ReferenceReplay:
     evidence: dict[str, int] = field(default_factory=dict)
     by_day: dict[date, Tally] = field(default_factory=dict)
     by_stage: dict[int, Tally] = field(default_factory=dict)  # stages count from 1
-    by_product_and_decile: dict[tuple[str | None, int], Tally] = field(default_factory=dict)
+    by_product_and_decile: dict[tuple[str, int], Tally] = field(default_factory=dict)
     by_tenant: dict[str, Tally] = field(default_factory=dict)
     by_server: dict[str, Tally] = field(default_factory=dict)
-    # Server, cohort, count of the spells with a subject message in the period.
+    # Server, cohort, number of the spells with a day in the period (by default from the first message to the last).
     spells: set[tuple[str, str, int]] = field(default_factory=set)
     guardrails: list[str] = field(default_factory=list)  # pass, fail or inconclusive
 
@@ -219,23 +219,26 @@ def replay_slowly(
 
     The clock reads the whole history; messages are counted from `from_on` to `to_on`, both included.
     """
+    days = [message.sent_at.date() for message in messages]
+    first, last = from_on or min(days, default=date.min), to_on or max(days, default=date.min)
     # Retries come after the last message; silence ends nothing, so the clocks simply go on.
     days_more = max(sender.gives_up_after_hours for sender in senders) // 24 + 2
+    starts = list(clock_starts)
+    last_on = max([last, *days, *(start.first_detected_on for start in starts)]) + timedelta(days=days_more)
     fleet = enforce(
-        messages,
-        servers,
-        policy,
-        facts or read_facts(),
-        pauses=pauses,
-        clock_starts=clock_starts,
-        days_more=days_more,
+        messages, servers, policy, facts or read_facts(), pauses=pauses, clock_starts=starts, last_on=last_on
     )
     judged = [
         judge(message, fleet, policy, senders, real_time=real_time)
         for message in messages
-        if (from_on or date.min) <= message.sent_at.date() <= (to_on or date.max)
+        if first <= message.sent_at.date() <= last
     ]
-    return count(judged, servers, policy, senders=senders, fleet=fleet)
+    replay = count(judged, servers, policy, senders=senders, fleet=fleet)
+    for (server, cohort), states in fleet.states.items():
+        for day, state in states.items():
+            if first <= day <= last:
+                replay.spells.add((server, cohort, state.spell))
+    return replay
 
 
 def judge(message: Message, fleet: Fleet, policy: Policy, senders: Sequence[Sender], *, real_time: bool) -> Judged:
@@ -269,25 +272,25 @@ def count(
     for one in judged:
         tenant = servers[one.message.server]
         evidence = one.standing.evidence
+        product = one.standing.product or ("Exchange Online" if evidence == "cloud" else "unknown")
         replay.evidence[evidence] = replay.evidence.get(evidence, 0) + one.message.messages
         tallies = [
             replay.total,
             replay.by_day.setdefault(one.message.sent_at.date(), Tally()),
-            replay.by_product_and_decile.setdefault((one.standing.product, decile_of[tenant]), Tally()),
+            replay.by_product_and_decile.setdefault((product, decile_of[tenant]), Tally()),
             replay.by_tenant.setdefault(tenant, Tally()),
             replay.by_server.setdefault(one.message.server, Tally()),
         ]
-        if one.state is not None and one.cohort is not None:
+        if one.state is not None:
             tallies.append(replay.by_stage.setdefault(one.state.stage + 1, Tally()))
-            replay.spells.add((one.message.server, one.cohort, one.state.spell))
         for tally in tallies:
             tally.add(one, senders)
     replay.guardrails = guardrails(replay, policy)
     return replay
 
 
-def guardrails(replay: ReferenceReplay, policy: Policy) -> list[str]:
-    """Say of each guardrail whether the outcomes keep it."""
+def guardrails(replay: ReferenceReplay, policy: Policy, *, slack: Fraction = Fraction(0)) -> list[str]:
+    """Say of each guardrail whether the outcomes keep it, its bound moved by some slack."""
     results = []
     for guardrail in policy.guardrails:
         measure, _, base = guardrail.measure.rpartition("_share_of_")
@@ -300,6 +303,7 @@ def guardrails(replay: ReferenceReplay, policy: Policy) -> list[str]:
         pairs: list[tuple[Count, Count]] = [
             (Fraction(getattr(unit, measure)), unit.read if base == "mail" else unit.subject) for unit in units
         ]
+        pairs = [pair for pair in pairs if pair[1]]  # a unit without mail has no share
         small = [pair for pair in pairs if pair[1] < guardrail.min_messages]
         judged = [pair for pair in pairs if pair[1] >= guardrail.min_messages]
         pool = (sum(pair[0] for pair in small), sum(pair[1] for pair in small))
@@ -310,10 +314,10 @@ def guardrails(replay: ReferenceReplay, policy: Policy) -> list[str]:
             n_unjudged = pool[1]
         n_all = sum(pair[1] for pair in pairs)
         # Bounds are meant as written in the file: 0.07 is 7 of 100.
-        at_most, max_unjudged = Fraction(str(guardrail.at_most)), Fraction(str(guardrail.max_unjudged_share))
+        at_most, max_unjudged = Fraction(str(guardrail.at_most)) + slack, Fraction(str(guardrail.max_unjudged_share))
         if any(n > at_most * n_base for n, n_base in judged):
             results.append("fail")
-        elif n_unjudged > max_unjudged * n_all:
+        elif (Fraction(n_unjudged) / n_all if n_all else 1) > max_unjudged:  # where there is no mail, nothing is judged
             results.append("inconclusive")
         else:
             results.append("pass")

@@ -46,7 +46,12 @@ class DayState:
     spell: int
     clock: int
     is_running: bool
-    stage: int
+    stage: int  # from 0
+
+    @property
+    def seen(self) -> tuple[int, int, bool]:
+        """All of it that does not depend on the stages."""
+        return self.spell, self.clock, self.is_running
 
 
 # --- pauses and exemptions ---------------------------------------------------------------------------------------
@@ -129,7 +134,7 @@ class Spell:
 def walk(
     subject_on: Mapping[date, set[str]], clean_on: set[date], still_on: Mapping[date, bool], policy: Policy
 ) -> dict[str, dict[date, DayState]]:
-    """Walk over the days of one server; `subject_on` names the cohorts with a subject message (or clock start)."""
+    """Walk over the days of one server; `subject_on` names the cohorts with a subject message or clock start."""
     spells: dict[str, Spell] = {}  # those that last
     counts: dict[str, int] = {}
     states: dict[str, dict[date, DayState]] = {}
@@ -140,9 +145,9 @@ def walk(
                 counts[cohort] = counts.get(cohort, 0) + 1
                 spells[cohort] = Spell(counts[cohort], 0, day)
             spells[cohort].last_subject_on = day
-        # A day on which another system detected the server is a subject day, so no clean one.
-        if day in clean_on and not subject:
-            for cohort in list(spells):
+        if day in clean_on:
+            # Even with `clear_after_days = 0`, no cohort's own subject day ends its spell.
+            for cohort in spells.keys() - subject:
                 if (day - spells[cohort].last_subject_on).days >= policy.clear_after_days:
                     del spells[cohort]
         for cohort, spell in spells.items():
@@ -179,9 +184,9 @@ def enforce(
     *,
     pauses: Iterable[Pause],
     clock_starts: Iterable[ClockStart],
-    days_more: int,
+    last_on: date,
 ) -> Fleet:
-    """Run the clocks of all servers, from their first day to `days_more` after their last one."""
+    """Run the clocks of all servers, from the first day of each to the last one asked for."""
 
     @cache
     def standing(build: str | None, hop: str) -> Standing:
@@ -198,7 +203,7 @@ def enforce(
         tenant = plain_name(servers[server])
         still_on: dict[date, bool] = {}
         day = min(seen.days, default=date.max)
-        while seen.days and day <= max(seen.days) + timedelta(days=days_more):
+        while day <= last_on:
             still_on[day] = day in granted.get(tenant, set()) or is_exempt(plain_name(server), tenant, day, policy)
             day += timedelta(days=1)
         for name, of_days in walk(seen.subject_on, seen.clean_on, still_on, policy).items():
@@ -212,7 +217,7 @@ class Seen:
 
     days: set[date] = field(default_factory=set)
     subject_on: dict[date, set[str]] = field(default_factory=dict)  # day → cohorts
-    clean_on: set[date] = field(default_factory=set)  # days with a known build that is not vulnerable
+    clean_on: set[date] = field(default_factory=set)
 
 
 def look(
@@ -224,7 +229,10 @@ def look(
     standing: StandingOf,
     cohort: CohortOf,
 ) -> dict[str, Seen]:
-    """Read every hand-over and every clock start of another system."""
+    """Read every hand-over and every clock start of another system.
+
+    A clock start is a subject day without a message, so it does not keep a day from being clean.
+    """
     routes = [str(route) for route in policy.routes]
     found = {server: Seen() for server in servers}
     for message in messages:
@@ -236,6 +244,8 @@ def look(
             seen.subject_on.setdefault(day, set()).add(name)
         if known.is_known and not known.is_vulnerable_on(day):
             seen.clean_on.add(day)
+    for seen in found.values():
+        seen.clean_on -= seen.subject_on.keys()
     for start in clock_starts:
         seen, day = found[start.server], start.first_detected_on
         name = cohort(start.server, start.build, start.hop, day)

@@ -1,11 +1,12 @@
-"""The verdicts and measures of the slow twin against examples worked by hand, and the whole against real mail."""
+"""Verdicts and measures: the slow twin against examples worked by hand, and the package against the twin."""
 
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from examples import EX2013, NEW_YEAR, SERVER, TENANT, at, days, policy, replayed, told
+from agreement import Case
+from examples import EX2013, NEW_YEAR, SERVER, TENANT, at, days, example, policy, replayed, told
 from reference import EXCHANGE, Fate, Sender, follow, replay_slowly
 from reference_clock import DayState, Message, Pause
 from reference_mail import read_mail
@@ -102,10 +103,10 @@ def test_in_real_time_a_retry_meets_the_stage_of_its_own_day() -> None:
     stages = "[{ days = 1, throttle = 60 }, { block = 60 }]"
     sent = days(NEW_YEAR, 1, EX2013, at_time="12:00")
     assert told(replayed(sent, policy(stages=stages))) == [(NEW_YEAR, "expired", 2880)]
-    assert told(replayed(sent, policy(stages=stages), real_time=True)) == [(NEW_YEAR, "rejected", 720)]
+    assert told(example(sent, policy(stages=stages)).slowly(real_time=True)) == [(NEW_YEAR, "rejected", 720)]
     paused = policy("[pause]\ndays_per_year = 1", stages=stages)
     pause = [Pause(TENANT, date(2024, 1, 2), 1)]
-    assert told(replayed(sent, paused, pauses=pause, real_time=True)) == [(NEW_YEAR, "delayed", 720)]
+    assert told(example(sent, paused, pauses=pause).slowly(real_time=True)) == [(NEW_YEAR, "delayed", 720)]
 
 
 # --- measures ----------------------------------------------------------------------------------------------------
@@ -157,7 +158,7 @@ def test_deciles_are_ten_groups_of_tenants_by_mail() -> None:
     messages = [
         Message(at("2024-01-01 00:00"), server, EX2013, messages=20 - i // 2 * 2) for i, server in enumerate(servers)
     ]
-    replay = replay_slowly(messages, servers, policy())
+    replay = Case(messages=messages, servers=servers, policy=policy()).agree()
     reads = {decile: tally.read for (_, decile), tally in replay.by_product_and_decile.items()}
     assert reads == {decile: 4 * decile for decile in range(1, 11)}
 

@@ -1,4 +1,4 @@
-"""What builds prove, in the slow twin, against examples worked by hand."""
+"""What builds prove: the slow twin against examples worked by hand, and the package against the twin."""
 
 from datetime import date
 

@@ -1,4 +1,4 @@
-"""The clock of the slow twin against examples worked by hand."""
+"""The clock: the slow twin against examples worked by hand, and the package against the twin."""
 
 from datetime import date, timedelta
 from fractions import Fraction
@@ -6,6 +6,8 @@ from fractions import Fraction
 import pytest
 from examples import EX2013, EX2016, NEW_YEAR, PATCHED, SERVER, TENANT, at, clock, days, policy, replayed, told
 from reference_clock import ClockStart, Message, Pause
+
+from enforcement.history import Period
 
 
 def test_patched_in_stage_5() -> None:
@@ -184,6 +186,6 @@ def test_pauses_of_a_tenant_must_not_overlap() -> None:
 
 def test_the_clock_reads_what_came_before_the_period() -> None:
     """Counted from 1 February, the spell of 1 January is at clock 31."""
-    replay = replayed(days(NEW_YEAR, 60, EX2013), policy(), from_on=date(2024, 2, 1), to_on=date(2024, 2, 10))
+    replay = replayed(days(NEW_YEAR, 60, EX2013), policy(), period=Period(date(2024, 2, 1), date(2024, 2, 10)))
     assert replay.total.read == replay.total.subject == 10
     assert {stage: tally.subject for stage, tally in replay.by_stage.items()} == {2: 9, 3: 1}
