@@ -5,8 +5,8 @@ import mailbox
 import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass
-from datetime import UTC
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -70,18 +70,34 @@ def hand_over(lines: list[Line], own_hosts: tuple[str, ...]) -> tuple[Line, str]
     return "no hand-over"
 
 
-def read_mail(path: Path, scratch: Path, own_hosts: tuple[str, ...] = ()) -> tuple[list[Message], Counter[str]]:
-    """Read a gzipped mbox into messages, and count the reasons of the mails that have no hand-over."""
+def utc(line: Line) -> datetime:
+    return parsedate_to_datetime(line.time).astimezone(UTC).replace(tzinfo=None)
+
+
+@dataclass
+class Mails:
+    """What was read: the hand-overs, why other mails have none, and all on-premises hops of all mails."""
+
+    messages: list[Message] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    sightings: Counter[tuple[str, str, str, date]] = field(default_factory=Counter)  # server, build, hop, day
+
+
+def read_mail(path: Path, scratch: Path, own_hosts: tuple[str, ...] = ()) -> Mails:
+    """Read a gzipped mbox."""
     plain = scratch / "plain.mbox"
     with gzip.open(path) as packed, plain.open("wb") as unpacked:
         shutil.copyfileobj(packed, unpacked)
-    messages, reasons = [], Counter[str]()
+    mails = Mails()
     for mail in mailbox.mbox(plain, create=False):
-        found = hand_over([read_line(str(text)) for text in mail.get_all("Received", [])], own_hosts)
+        lines = [read_line(str(text)) for text in mail.get_all("Received", [])]
+        for line in lines:
+            if line.kind is not None and not line.is_cloud:
+                mails.sightings[line.by, str(line.build), line.kind, utc(line).date()] += 1
+        found = hand_over(lines, own_hosts)
         if isinstance(found, str):
-            reasons[found] += 1
-            continue
-        line, route = found
-        sent_at = parsedate_to_datetime(line.time).astimezone(UTC).replace(tzinfo=None)
-        messages.append(Message(sent_at, line.by, str(line.build), "smtp", route))
-    return messages, reasons
+            mails.reasons[found] += 1
+        else:
+            line, route = found
+            mails.messages.append(Message(utc(line), line.by, str(line.build), "smtp", route))
+    return mails

@@ -1,7 +1,8 @@
 """The package and its slow twin say the same of random fleets, of real mail and of the sample."""
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 from reference import ReferenceReplay
 from reference_builds import read_facts, stand
 from reference_clock import Message
-from reference_mail import read_mail
+from reference_mail import Mails, read_mail
 
 from enforcement import schema
 from enforcement.builds import Build
+from enforcement.importers.batch import Batch
+from enforcement.importers.sources import find_sources
 from enforcement.names import tenant_of
 from enforcement.policy import Policy, Route
 from enforcement.sample import Extent, make_sample
@@ -119,29 +122,51 @@ def test_builds_prove_the_same_under_random_rules(numbers: list[str], policy: Po
 # --- real mail and the sample -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["all", "own hosts"])
-def real_case(request: pytest.FixtureRequest, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """The real mail with ninety-days: every hand-over, or what Exchange Online received directly."""
-    is_narrowed = request.param == "own hosts"
-    own_hosts = ("*.protection.outlook.com",) if is_narrowed else ()
-    routes = (Route.DIRECT,) if is_narrowed else tuple(Route)
-    messages, _ = read_mail(real_data / "mail-sample.mbox.gz", tmp_path_factory.mktemp("mail"), own_hosts)
-    return Case(
-        messages=messages,
-        servers={message.server: tenant_of(message.server) for message in messages},
+@dataclass(frozen=True)
+class RealMail:
+    """The real sample as the twin's importer reads it, and as the package's does."""
+
+    mails: Mails
+    batch: Batch
+    case: Case
+
+
+@pytest.fixture(scope="module", params=[(), ("*.protection.outlook.com",)], ids=["all hosts", "own hosts"])
+def real(request: pytest.FixtureRequest, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RealMail:
+    """Read the real mail: every hand-over, or what Exchange Online received, of which the direct ones are subject."""
+    path, own_hosts = real_data / "mail-sample.mbox.gz", request.param
+    mails = read_mail(path, tmp_path_factory.mktemp("mail"), own_hosts)
+    (source,) = find_sources(path, own_hosts=own_hosts)
+    routes = (Route.DIRECT,) if own_hosts else tuple(Route)
+    case = Case(
+        messages=mails.messages,
+        servers={message.server: tenant_of(message.server) for message in mails.messages},
         policy=load_policy("ninety-days").model_copy(update={"routes": routes}),
     )
+    return RealMail(mails, source.read(lambda *_: None), case)
 
 
-def test_real_mail(real_case: Case) -> None:
-    """Clocks and counts of each real message agree, and the decisions on one in twenty."""
-    real_case.agree(every=20)
+def test_real_mail_is_read_the_same(real: RealMail) -> None:
+    """Each hand-over with its time, server, build and route, each sighting, and the number of rejected mails."""
+    batch, mails = real.batch, real.mails
+    read = batch.handovers.select("sent_at", "server", "build", "hop", "route", "messages").rows()
+    assert Counter(Message(*row) for row in read) == Counter(mails.messages)
+    assert batch.rejects.height == mails.reasons.total()
+    seen = batch.sightings.select("server", "build", "hop", "day", "hops").rows()
+    assert {row[:4]: row[4] for row in seen} == mails.sightings
+
+
+def test_real_mail(real: RealMail, tmp_path: Path) -> None:
+    """Clocks and counts of each real message agree, and the decisions on one in twenty, out of a store."""
+    with create_store(tmp_path / "traffic.duckdb") as store:
+        store.add(source="mail", sha256="0", options={}, batch=real.batch)
+        real.case.agree(history=store.history(), every=20)
 
 
 @pytest.mark.parametrize("name", shipped_policies())
-def test_real_mail_under_shipped_policies(name: str, real_case: Case) -> None:
+def test_real_mail_under_shipped_policies(name: str, real: RealMail) -> None:
     """At most 0.5 % of the subject messages would end otherwise in real time."""
-    case = replace(real_case, policy=load_policy(name).model_copy(update={"routes": real_case.policy.routes}))
+    case = replace(real.case, policy=load_policy(name).model_copy(update={"routes": real.case.policy.routes}))
     differ_little(name, case, case.agree(every=200))
 
 

@@ -168,7 +168,8 @@ def test_deciles_are_ten_groups_of_tenants_by_mail() -> None:
 
 def test_real_mail_without_own_hosts(real_data: Path, tmp_path: Path) -> None:
     """The known numbers of the real sample come out of the twin alone: all hand-overs, all routes."""
-    messages, reasons = read_mail(real_data / "mail-sample.mbox.gz", tmp_path)
+    mails = read_mail(real_data / "mail-sample.mbox.gz", tmp_path)
+    messages, reasons = mails.messages, mails.reasons
     assert (len(messages), reasons) == (12_786, {"no hand-over": 14})
     servers = {message.server: message.server for message in messages}
     assert (len(servers), len({message.build for message in messages})) == (734, 138)
@@ -188,7 +189,8 @@ def test_real_mail_without_own_hosts(real_data: Path, tmp_path: Path) -> None:
 
 def test_real_mail_with_own_hosts(real_data: Path, tmp_path: Path) -> None:
     """What Exchange Online itself received: the direct hand-overs alone are subject."""
-    messages, reasons = read_mail(real_data / "mail-sample.mbox.gz", tmp_path, ("*.protection.outlook.com",))
+    mails = read_mail(real_data / "mail-sample.mbox.gz", tmp_path, ("*.protection.outlook.com",))
+    messages, reasons = mails.messages, mails.reasons
     routes = [message.route for message in messages]
     assert (routes.count("direct"), routes.count("relayed"), len(routes)) == (1_126, 106, 1_232)
     assert reasons == {"no own line": 11_555, "no hand-over": 13}
