@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 from enforcement.builds import Build, Hop
-from enforcement.names import server_name, shown
+from enforcement.names import excerpt, printable, server_name, shown
 from enforcement.received_time import seconds_of
 
 DIRECT: Final = "direct"
@@ -20,6 +20,7 @@ THROUGH_CLOUD: Final = "through cloud"
 _SMTP: Final = Hop.SMTP
 _MAPI: Final = Hop.MAPI
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - times are UTC and naive throughout
+_LONGEST_SHOWN: Final = 80
 _LONGEST_NAME: Final = 300  # no name that can be used is longer
 _LONGEST_KEPT: Final = 1_000  # a longer line is read each time anew, so that hostile text does not fill the memory
 
@@ -194,10 +195,15 @@ def _hand_over(lines: Sequence[str], hops: Sequence[HopLine], where: str = "") -
 def _unusable(line: str, stamp: Stamp) -> Rejected:
     words = _words(line)
     if stamp.build is None:
-        return Rejected(f"build not readable: {shown(words.build)}", line)
-    if stamp.server is None:
-        return Rejected(f"server name not usable: {shown(words.name)}", line)
-    return Rejected(f"time not readable: {shown(words.time)}", line)
+        what, text = "build not readable", words.build
+    elif stamp.server is None:
+        what, text = "server name not usable", words.name
+    else:
+        what, text = "time not readable", words.time
+    if "@" in text:  # a broken line may have an address anywhere
+        text = excerpt(text)
+    cut = text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+    return Rejected(f"{what}: '{printable(cut)}'", line)
 
 
 def _below_own_lines(lines: Sequence[str], own: OwnHosts) -> int | None:

@@ -54,11 +54,11 @@ def read_mail(source: Source, own: Iterable[str] = (), report: Report | None = N
     """
     hosts = own_hosts(own)
     sizes = [size_of(path) for path in source.files]
-    n_done = 0
+    n_bytes, n_done = sum(sizes), 0
     rows = _Rows()
     for path, size in zip(source.files, sizes, strict=True):
         label = f"{path.name[-_LONGEST_LABEL:]}: " if len(source.files) > 1 else ""
-        mails = header_fields(path, partial(_add_up, report, n_done, sum(sizes))) if report else header_fields(path)
+        mails = header_fields(path, partial(_add_up, report, n_done, n_bytes)) if report else header_fields(path)
         try:
             _read_all(rows, mails, hosts, label)
         except ValueError as problem:
