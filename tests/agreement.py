@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 from reference import EXCHANGE, Count, Judged, ReferenceReplay, Sender, Tally, follow, guardrails, replay_slowly
-from reference_clock import ClockStart, Message, Pause
+from reference_clock import ClockStart, DayState, Fleet, Message, Pause, stage_at
 
 from enforcement import schema, verdict
 from enforcement.builds import Hop
@@ -166,6 +166,7 @@ class Case:
         fast = replay(history, self.policy, known, self.period)
         same_totals(slow, fast, self)
         same_clocks(slow, history, fast.course, self.policy)
+        same_entries(slow, fast)
         same_verdicts(slow, history, fast.course, known, self, every=every)
         return slow
 
@@ -319,8 +320,35 @@ def same_verdicts(
         told = (str(decision.verdict), decision.stage, decision.clock, decision.rule)
         expected = (one.fates[0].first_verdict, one.state.stage + 1, one.state.clock, one.standing.rule)
         assert told == expected, message
+        assert decision.next_change_on == next_change(one.state, message, slow.fleet, case.policy), message
         if one.state.is_running:
             same_fates(one, known.senders, case.policy)
+
+
+def next_change(state: DayState, message: Message, fleet: Fleet, policy: Policy) -> date | None:
+    """Walk on, as if the spell lasts, to the day on which the stage changes or the clock stops or goes on."""
+    day, clock, is_running = message.sent_at.date(), state.clock, state.is_running
+    for _ in range(1000):  # beyond all stages, pauses and exemptions of these tests
+        day, clock = day + timedelta(days=1), clock + is_running
+        is_running = not fleet.stands_still(message.server, day)
+        if is_running != state.is_running or stage_at(clock, policy) != state.stage:
+            return day
+    return None
+
+
+def same_entries(slow: ReferenceReplay, fast: Replay) -> None:
+    """Compare the calendar: the day on which each spell enters each stage, up to the twin's last day."""
+    expected: dict[tuple[str, str, int, int], date] = {}
+    last = max((day for states in slow.fleet.states.values() for day in states), default=date.min)
+    for (server, cohort), states in slow.fleet.states.items():
+        for day, state in states.items():
+            expected.setdefault((server, cohort, state.spell, state.stage + 1), day)
+    found = {
+        (row["server"], row["cohort"], row["spell"], row["stage"]): row["enters_on"]
+        for row in fast.entries.to_dicts()
+        if row["enters_on"] <= last
+    }
+    assert found == expected
 
 
 def same_fates(one: Judged, senders: Sequence[verdict.Sender], policy: Policy) -> None:

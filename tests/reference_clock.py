@@ -172,6 +172,7 @@ class Fleet:
 
     standing: StandingOf
     cohort: CohortOf
+    stands_still: Callable[[str, date], bool]  # server, day: paused or exempt
     states: dict[tuple[str, str], dict[date, DayState]]  # server, cohort → day → where the clock stands
     days_not_granted: dict[str, list[date]]  # tenant → days
 
@@ -198,17 +199,21 @@ def enforce(
         return found[0] if known.is_vulnerable_on(day) and found and found[1] <= day else None
 
     granted, not_granted = grant(pauses, policy.pause.days_per_year if policy.pause else 0)
+
+    def stands_still(server: str, day: date) -> bool:
+        tenant = plain_name(servers[server])
+        return day in granted.get(tenant, set()) or is_exempt(plain_name(server), tenant, day, policy)
+
     states: dict[tuple[str, str], dict[date, DayState]] = {}
     for server, seen in look(messages, servers, policy, clock_starts, standing=standing, cohort=cohort).items():
-        tenant = plain_name(servers[server])
         still_on: dict[date, bool] = {}
         day = min(seen.days, default=date.max)
         while day <= last_on:
-            still_on[day] = day in granted.get(tenant, set()) or is_exempt(plain_name(server), tenant, day, policy)
+            still_on[day] = stands_still(server, day)
             day += timedelta(days=1)
         for name, of_days in walk(seen.subject_on, seen.clean_on, still_on, policy).items():
             states[server, name] = of_days
-    return Fleet(standing, cohort, states, not_granted)
+    return Fleet(standing, cohort, stands_still, states, not_granted)
 
 
 @dataclass
