@@ -28,7 +28,7 @@ _MONTH: Final = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _CLOCK: Final = r"\d{1,2}:\d\d(?::\d\d)?"
 # `From a@b.example Thu Jan  1 00:00:00 1970`, with a zone before or after the year, or as in a Date field.
 _SEPARATOR = re.compile(
-    rf" (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? (?:{_MONTH} {{1,2}}\d{{1,2}}| ?\d{{1,2}} {_MONTH}) "
+    rf"From (?:[^\n]*? )??(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? (?:{_MONTH} {{1,2}}\d{{1,2}}| ?\d{{1,2}} {_MONTH}) "
     rf"(?:{_CLOCK}(?: [A-Z+-][\w:]{{0,5}})? \d{{4}}|\d{{4}} {_CLOCK})(?!\d)",
     re.ASCII,
 )
@@ -175,7 +175,7 @@ def _fields_in_box(text: str, rest: Iterator[str]) -> Iterator[list[str]]:
                 is_in_body = False
         if not is_in_body:
             text, is_carried = "\n".join(lines[at:-2]), True
-            if len(text) > _LONGEST_HEADERS:
+            if len(text) - len(lines[at]) - 1 > _LONGEST_HEADERS:
                 yield TOO_LONG
                 text, is_in_body, is_carried = "x", True, False
         elif at == n_whole and len(lines[at]) < _LONGEST_SEPARATOR:  # perhaps the beginning of a separator
@@ -189,16 +189,16 @@ def _length(fields: list[str]) -> int:
 
 
 def _begins_box(text: str) -> bool:
-    return text.startswith("From ") and _is_separator(text[:_LONGEST_SEPARATOR].partition("\n")[0])
+    return text.startswith("From ") and _is_separator(text[:_LONGEST_SEPARATOR])
 
 
 def _is_separator(line: str) -> bool:
-    """Tell whether a line that begins with `From ` stands between two mails.
+    """Tell whether a line that begins with `From `, perhaps with what is folded under it, stands between two mails.
 
     >>> _is_separator("From a@b.example Thu Jan  1 00:00:00 1970"), _is_separator("From me to you, with love")
     (True, False)
     """
-    return len(line) <= _LONGEST_SEPARATOR and _SEPARATOR.search(line) is not None
+    return len(line) <= _LONGEST_SEPARATOR and _SEPARATOR.match(line) is not None
 
 
 def _start(rest: Iterator[str]) -> str:
