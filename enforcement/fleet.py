@@ -36,7 +36,8 @@ def fleet(
     >>> proven = {"build_id": 7, "build": "15.0.1497.48", "hop": "smtp", "evidence": "exact", "update": "Mar23SU"}
     >>> nothing = dict.fromkeys(["product", "missing_since", "exploited_since"], None)
     >>> table = pl.DataFrame([proven | unsupported | nothing], schema_overrides={"missing_since": pl.Date})
-    >>> fleet(pl.DataFrame(days), pl.DataFrame(days), servers, table, as_of=date(2026, 3, 2))["standing"].to_list()
+    >>> when = Reckoning(as_of=date(2026, 3, 2), silent_after_days=60)
+    >>> fleet(pl.DataFrame(days), pl.DataFrame(days), servers, table, when)["standing"].to_list()
     ['vulnerable']
     """
     as_of = when.as_of

@@ -30,12 +30,14 @@ ANSWERS = (  # values in, what a person looks at out
 RING = (  # files, the database, notebooks, the clock of the day
     ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
     ("store_forget", "store_imports", "importers.mail", "importers.tables", "export.write"),
-    ("store", "importers.sources", "answers"),
+    ("store", "importers.sources"),
     ("workbench", "terminal"),
-    ("provenance", "report_parameters", "printing"),
+    ("provenance", "report_parameters"),
     ("report_runs",),
     ("report_kernel", "report_page"),
     ("report",),
+    ("answers",),
+    ("printing",),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}
