@@ -21,7 +21,7 @@ _SMTP: Final = Hop.SMTP
 _MAPI: Final = Hop.MAPI
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - times are UTC and naive throughout
 _LONGEST_SHOWN: Final = 80
-_LONGEST_NAME: Final = 300  # no name that can be used is longer
+_LONGEST_NAME: Final = 300  # no name or build that can be used is as long
 _LONGEST_KEPT: Final = 1_000  # a longer line is read each time anew, so that hostile text does not fill the memory
 
 # Patterns are possessive (`++`, `*+`): what has matched is not tried again, so no text makes them slow.
@@ -51,10 +51,10 @@ class Stamp:
     """What an Exchange server says of itself in a Received line; one object for all lines that say the same."""
 
     hop: Hop
-    server: str | None  # None: no usable name
+    server: str | None  # None: no usable name; not read in the cloud
     build: Build | None  # None: no build number
     is_cloud: bool
-    is_usable: bool  # has both
+    is_usable: bool  # has server and build
 
 
 # A hop: its line, what it says, and its own time in seconds since 1970, UTC (None: not readable; not read of cloud
@@ -143,7 +143,7 @@ def received_lines(fields: Sequence[str]) -> list[str]:
     return [
         field
         for field in fields
-        if field[:1] in "Rr" and (field[:9] == "Received:" or field[:9].lower() == "received:")
+        if field[:9] == "Received:" or (field[:1] in "Rr" and field[:9].lower() == "received:")
     ]
 
 
@@ -257,22 +257,16 @@ def _stamp_of(head: str) -> Stamp | None:
 
 
 def _stamp(hop: Hop | None, name: str, build: str) -> Stamp | None:
-    if hop is None:
-        return None
-    is_short = len(name) <= _LONGEST_NAME and len(build) <= _LONGEST_NAME
-    return (_stamp_once if is_short else _stamp_once.__wrapped__)(hop, name, build)
+    return None if hop is None else _stamp_once(hop, name[:_LONGEST_NAME], build[:_LONGEST_NAME])
 
 
 @lru_cache(maxsize=65_536)
 def _stamp_once(hop: Hop, name: str, build_text: str) -> Stamp:
-    server, build = _server(name), _build(build_text)
-    return Stamp(
-        hop=hop,
-        server=server,
-        build=build,
-        is_cloud=build is not None and build.is_cloud,
-        is_usable=server is not None and build is not None,
-    )
+    build = _build(build_text)
+    is_cloud = build is not None and build.is_cloud
+    server = None if is_cloud else _server(name)
+    is_usable = server is not None and build is not None
+    return Stamp(hop=hop, server=server, build=build, is_cloud=is_cloud, is_usable=is_usable)
 
 
 class _Words(NamedTuple):
@@ -340,6 +334,7 @@ def _server(text: str) -> str | None:
         return None
 
 
+@lru_cache(maxsize=4_096)
 def _build(text: str) -> Build | None:
     try:
         return Build.parse(text)

@@ -65,7 +65,7 @@ def _day(text: str) -> int:
 def _clock(text: str) -> int:
     found = _CLOCK.fullmatch(text)
     if found:
-        hour, minute, second = (int(number or 0) for number in found.groups())
+        hour, minute, second = int(found[1]), int(found[2]), int(found[3] or 0)
         if hour < 24 and minute < 60 and second < 60:
             return hour * 3600 + minute * 60 + second
     raise ValueError(f"not a time of the day: {text!r} (expected e.g. '08:54:43')")

@@ -373,7 +373,9 @@ def test_the_quick_reading_is_the_careful_one(line: str) -> None:
     """A line that fits the quick patterns gives what reading it word by word gives."""
     line = f"Received: {line}"
     words = received._words(line)
-    careful = [] if words.hop is None else [(words.hop, received._server(words.name), received._build(words.build))]
+    build = received._build(words.build)
+    server = None if build and build.is_cloud else received._server(words.name)
+    careful = [] if words.hop is None else [(words.hop, server, build)]
     quick = [] if (hop := received._read_hop(line)) is None else [hop]
     assert [(stamp.hop, stamp.server, stamp.build) for _, stamp, _ in quick] == careful
     assert all(seconds == seconds_of(words.time) for _, stamp, seconds in quick if not stamp.is_cloud)

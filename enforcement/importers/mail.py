@@ -29,6 +29,7 @@ Report: TypeAlias = Callable[[int, int], None]
 
 _DAY_SECONDS: Final = 86_400
 _COUNTED_AT_ONCE: Final = 500
+_PACKED_AT_ONCE: Final = 50_000
 _LONGEST_LABEL: Final = 60
 
 
@@ -41,7 +42,8 @@ class _Rows:
     routes: list[str] = field(default_factory=list)
     stamps: dict[Stamp, int] = field(default_factory=dict)
     sightings: Counter[tuple[Stamp, int]] = field(default_factory=Counter)  # by day since 1970
-    rejects: list[tuple[int, str, str]] = field(default_factory=list)
+    rejects: list[tuple[int, str, str]] = field(default_factory=list)  # the latest
+    packed: list[pl.DataFrame] = field(default_factory=list)  # those before
     n_read: int = 0
     n_unusable_hops: int = 0
 
@@ -73,10 +75,16 @@ def _add_up(report: Report, n_before: int, n_bytes: int, n_done: int) -> None:
 
 def _read_all(rows: _Rows, mails: Iterable[list[str]], own: OwnHosts | None, label: str) -> None:
     seen: list[tuple[Stamp, int]] = []
+    stamps, add_seconds, add_number, add_route = (
+        rows.stamps,
+        rows.seconds.append,
+        rows.numbers.append,
+        rows.routes.append,
+    )
     for fields in mails:
         rows.n_read += 1
         if fields is TOO_LONG:
-            rows.rejects.append((rows.n_read, TOO_LONG[0], excerpt(label)))
+            _reject(rows, TOO_LONG[0], label)
             continue
         hops, found = read_chain(received_lines(fields), own)
         for _, stamp, seconds in hops:
@@ -89,13 +97,26 @@ def _read_all(rows: _Rows, mails: Iterable[list[str]], own: OwnHosts | None, lab
             seen.clear()
         if isinstance(found, HandOver):
             stamp, seconds, route = found
-            rows.seconds.append(seconds)
-            rows.numbers.append(rows.stamps.setdefault(stamp, len(rows.stamps)))
-            rows.routes.append(route)
+            add_seconds(seconds)
+            add_number(stamps.setdefault(stamp, len(stamps)))
+            add_route(route)
         else:
-            shown = found.line.encode("latin-1").decode("utf-8", errors="replace")
-            rows.rejects.append((rows.n_read, found.reason, excerpt(label + shown)))
+            line = found.line.encode("latin-1").decode("utf-8", errors="replace")
+            _reject(rows, found.reason, label + line)
     rows.sightings.update(seen)
+
+
+def _reject(rows: _Rows, reason: str, text: str) -> None:
+    rows.rejects.append((rows.n_read, reason, excerpt(text)))
+    if len(rows.rejects) >= _PACKED_AT_ONCE:
+        _pack(rows)
+
+
+def _pack(rows: _Rows) -> None:
+    """Put the latest rejects where they take less memory."""
+    columns = zip(*rows.rejects, strict=True) if rows.rejects else ((), (), ())
+    rows.packed.append(pl.DataFrame(dict(zip(REJECTS, columns, strict=True)), schema=dict(REJECTS)))
+    rows.rejects.clear()
 
 
 def _batch(rows: _Rows, source: Source) -> Batch:
@@ -128,6 +149,7 @@ def _batch(rows: _Rows, source: Source) -> Batch:
         .sort("server", "build", "hop", "day")
         .with_columns(tenant=pl.lit(None, dtype=pl.String))
     )
+    _pack(rows)
     notes = []
     if rows.n_unusable_hops:
         notes.append(f"{rows.n_unusable_hops} hops are no sightings: their server, build or time cannot be read")
@@ -136,7 +158,7 @@ def _batch(rows: _Rows, source: Source) -> Batch:
     return Batch(
         handovers=conform(handovers, HANDOVERS, what="hand-overs"),
         sightings=conform(sightings, SIGHTINGS, what="sightings"),
-        rejects=pl.DataFrame(rows.rejects, schema=dict(REJECTS), orient="row"),
+        rejects=pl.concat(rows.packed),
         rows_read=rows.n_read,
         notes=tuple(notes),
     )

@@ -24,14 +24,18 @@ TOO_LONG: Final = [f"headers longer than {_LONGEST_HEADERS:,} bytes"]
 # Where a line ends that does not go on in the next one. Behind a blank line nothing goes on.
 _LINE_END = re.compile(r"\n(?:(?![ \t])|(?<=\n\n))")
 
+_DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _MONTH: Final = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _CLOCK: Final = r"\d{1,2}:\d\d(?::\d\d)?"
 # `From a@b.example Thu Jan  1 00:00:00 1970`, with a zone before or after the year, or as in a Date field.
 _SEPARATOR = re.compile(
-    rf"From (?:[^\n]*? )??(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? (?:{_MONTH} {{1,2}}\d{{1,2}}| ?\d{{1,2}} {_MONTH}) "
+    rf"From (?:[^\n]*? )??{_DAY},? (?:{_MONTH} {{1,2}}\d{{1,2}}| ?\d{{1,2}} {_MONTH}) "
     rf"(?:{_CLOCK}(?: [A-Z+-][\w:]{{0,5}})? \d{{4}}|\d{{4}} {_CLOCK})(?!\d)",
     re.ASCII,
 )
+# How most end, which is quick to see.
+_USUAL_END = re.compile(rf" {_DAY} {_MONTH} [ \d]\d \d\d:\d\d:\d\d \d{{4}}\Z", re.ASCII)
+_USUAL_LENGTH: Final = len(" Thu Jan  1 00:00:00 1970")
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}:")
 _MAIL_FIELD = re.compile(
     r"^(?:received|from|date|return-path|delivered-to|message-id|mime-version):", re.IGNORECASE | re.MULTILINE
@@ -198,7 +202,11 @@ def _is_separator(line: str) -> bool:
     >>> _is_separator("From a@b.example Thu Jan  1 00:00:00 1970"), _is_separator("From me to you, with love")
     (True, False)
     """
-    return len(line) <= _LONGEST_SEPARATOR and _SEPARATOR.match(line) is not None
+    if len(line) > _LONGEST_SEPARATOR:
+        return False
+    if "\n" not in line and _USUAL_END.match(line, len(line) - _USUAL_LENGTH):
+        return True
+    return _SEPARATOR.match(line) is not None
 
 
 def _start(rest: Iterator[str]) -> str:
