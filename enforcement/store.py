@@ -126,6 +126,10 @@ class Store:
         """List the sources that the store holds, with the columns of the view `imports`."""
         return self._fetch("from imports order by import_id")
 
+    def fingerprint(self) -> str:
+        """Hash what the store holds, as `History.fingerprint` does, without reading the traffic."""
+        return _fingerprint(self.imports())
+
     def rejects(self) -> pl.DataFrame:
         """List what could not be used: import_id, source, position, reason, excerpt."""
         return self._fetch(_REJECTS)

@@ -1,0 +1,116 @@
+"""A notebook runs: its parameters set, its outputs kept, its memory measured."""
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
+from traitlets.config import Config
+
+from enforcement.report_parameters import NOTEBOOKS
+from enforcement.report_runs import Plan
+
+_ENGINE = "enforcement"
+_MEMORY = "peak_memory_bytes"
+_KERNEL_NAME = "python3"
+_PLAIN_ERRORS = ("ValueError", "LookupError", "ParameterError", "StoreError", "PolicyError", "ExportError")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A notebook that has run: with its outputs, and why it stopped before its end."""
+
+    notebook: Mapping[str, Any]
+    error: str | None
+    peak_memory_bytes: int | None
+
+
+class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
+    """Papermill's client, which looks at the kernel's memory before the kernel ends."""
+
+    def papermill_execute_cells(self) -> None:
+        process = getattr(self.km.provisioner, "pid", None)
+        kernels: set[int] = self.nb_man.kernels
+        if process:
+            kernels.add(process)
+        try:
+            super().papermill_execute_cells()
+        finally:
+            kernels.discard(process)
+            self.nb.metadata[_MEMORY] = _peak_memory(process) if process else None
+
+
+class _Engine(NBClientEngine):  # type: ignore[misc]  # papermill has no types
+    """Papermill's engine with that client."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: NotebookExecutionManager, kernel_name: str, **kwargs: object
+    ) -> Mapping[str, Any]:
+        nb_man.kernels = kwargs["kernels"]
+        # The kernel talks through files that only their owner can open, not through ports that all users share.
+        with tempfile.TemporaryDirectory(prefix="enforcement-") as private:
+            client = _Client(
+                nb_man,
+                timeout=None,
+                startup_timeout=kwargs["start_timeout"],
+                kernel_name=kernel_name,
+                log=logging.getLogger(__name__),
+                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{private}/kernel"}}),
+            )
+            return client.execute()
+
+
+papermill_engines.register(_ENGINE, _Engine)
+
+
+def run_notebook(planned: Plan, parameters: Mapping[str, Any], *, kernels: set[int]) -> Ran:
+    """Run a notebook in a kernel of its own; the notebook with its outputs is kept in the run's folder."""
+    for name in ("papermill", "traitlets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    out = planned.folder / "notebook.ipynb"
+    try:
+        notebook = papermill.execute_notebook(
+            NOTEBOOKS / f"{planned.name}.ipynb",
+            out,
+            parameters=dict(parameters),
+            engine_name=_ENGINE,
+            kernel_name=_KERNEL_NAME,
+            progress_bar=False,
+            kernels=kernels,
+        )
+        error = None
+    except papermill.PapermillExecutionError as problem:
+        notebook = _without_markers(out)
+        error = problem.evalue if problem.ename in _PLAIN_ERRORS else f"{problem.ename}: {problem.evalue}"
+    except DeadKernelError:
+        notebook = _without_markers(out)
+        error = "the kernel died (it was killed, or the machine ran out of memory)"
+    return Ran(notebook=notebook, error=error, peak_memory_bytes=notebook["metadata"].get(_MEMORY))
+
+
+def _without_markers(path: Path) -> Mapping[str, Any]:
+    """Read a notebook that failed, without the cells in which papermill says so."""
+    notebook: dict[str, Any] = papermill.iorw.load_notebook_node(str(path))
+    notebook["cells"] = [
+        cell
+        for cell in notebook["cells"]
+        if not {"papermill-error-cell-tag", "papermill-error-cell"} & set(cell["metadata"].get("tags", ()))
+    ]
+    return notebook
+
+
+def _peak_memory(process: int) -> int | None:
+    """Read how much memory a process has held at most, in bytes; None where the system does not tell."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    kilobytes = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return next((int(number) * 1024 for number in kilobytes), None)
