@@ -226,7 +226,10 @@ def report_(
     if dry_run:
         printing.planned(report.plan_runs(names, given, store=store, out=out), how)
         return
-    results = report.run_all(names, given, store=store, out=out, force=force, told=printing.run_ended)
+    results = []
+    for result in report.run_all(names, given, store=store, out=out, force=force):
+        printing.run_ended(result)
+        results.append(result)
     printing.reported(results, out, how)
     if keep is not None:
         say(f"removed {len(report.prune(out, keep))} older runs")
