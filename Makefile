@@ -56,10 +56,12 @@ test: $(INSTALLED)  ## run all tests and doctests (ARGS=tests/test_builds.py for
 	@$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(INSTALLED)  ## check style, types, layers and that requirements.lock is what pyproject.toml asks for
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check --quiet .
-	@$(BIN)/mypy
-	@$(BIN)/python -m pytest tests/test_layers.py tests/test_project.py
+	@failed=0; \
+	$(BIN)/ruff check . || failed=1; \
+	$(BIN)/ruff format --check . || failed=1; \
+	$(BIN)/mypy || failed=1; \
+	$(BIN)/python -m pytest tests/test_layers.py tests/test_project.py || failed=1; \
+	exit $$failed
 
 bench: $(INSTALLED)  ## measure the speed of what has to be fast
 	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
