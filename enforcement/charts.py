@@ -22,6 +22,7 @@ from enforcement.charts_theme import (
     Chart,
     colour,
     rows,
+    utc,
 )
 
 _HARM_COLOURS: Final = {"delayed": OUTCOME_COLOURS["delayed"], "lost": OUTCOME_COLOURS["rejected"]}
@@ -88,7 +89,9 @@ def schedule_strip(table: pl.DataFrame, *, title: str = "What happens to a vulne
     return _titled(strips.facet(row=rows(table, "policy"), data=table, spacing=6, usermeta=narrow), title)
 
 
-def outcome_by_day(table: pl.DataFrame, *, title: str = "What becomes of the mail, day by day?") -> Chart:
+def outcome_by_day(
+    table: pl.DataFrame, *, per: str = "day", title: str = "What becomes of the mail over time?"
+) -> Chart:
     """Draw the outcomes of subject messages over time, a panel a policy, each outcome a line of its own.
 
     Columns: policy, on (a day, or the first of a span), when (the same as text), outcome (at once, delayed, rejected,
@@ -97,7 +100,7 @@ def outcome_by_day(table: pl.DataFrame, *, title: str = "What becomes of the mai
     """
     hovered = alt.selection_point(fields=["on"], on="pointerover", clear="pointerout", empty=False)
     x = alt.X("on:T", axis=DAYS, scale=UTC)
-    y = alt.Y("messages:Q", axis=alt.Axis(title="messages", format=",d", tickMinStep=1))
+    y = alt.Y("messages:Q", axis=alt.Axis(title=f"messages a {per}", format=",d", tickMinStep=1))
     of_outcome = colour("outcome", OUTCOME_COLOURS, legend=None)
     lines = alt.Chart().mark_line(strokeWidth=1.75).encode(x=x, y=y, color=of_outcome)
     names = alt.Chart().transform_filter(alt.datum.label != "").encode(x=x, y=y, text="label:N")
@@ -127,7 +130,7 @@ def outcome_by_day(table: pl.DataFrame, *, title: str = "What becomes of the mai
     )
     # The letters' colours are darker than the lines': two scales.
     panels = panels.resolve_scale(color="independent").properties(width=WIDTH, height=150)
-    return _titled(panels.facet(row=rows(table, "policy"), data=table, spacing=14), title)
+    return _titled(panels.facet(row=rows(table, "policy"), data=utc(table), spacing=14), title)
 
 
 def delays(table: pl.DataFrame, *, title: str = "How late does delayed mail come?") -> Chart:
@@ -192,7 +195,7 @@ def risk_by_day(table: pl.DataFrame, *, title: str = "How fast does the risk go 
     y = alt.Y("accepted_vulnerable:Q", axis=alt.Axis(title="vulnerable messages delivered", format=",d", tickMinStep=1))
     of_policy = _policy_colour(table)
     dash = alt.condition(alt.datum.is_baseline, alt.value([5, 4]), alt.value([1, 0]))
-    base = alt.Chart(table)
+    base = alt.Chart(utc(table))
     lines = base.mark_line(strokeWidth=2.25).encode(x=x, y=y, color=of_policy, strokeDash=dash)
     hovered = alt.selection_point(fields=["on", "policy"], on="pointerover", clear="pointerout", empty=False)
     points = (

@@ -17,6 +17,7 @@ from enforcement.charts_theme import (
     Chart,
     colour,
     rows,
+    utc,
 )
 
 
@@ -24,24 +25,26 @@ def standing_over_time(table: pl.DataFrame, *, title: str = "How do the servers 
     """Draw the numbers of servers by standing, the vulnerable ones at the bottom.
 
     Columns: on (a day), until_on (up to which its bar is drawn), when (the day as text), standing, low and high (where
-    its part of the bar begins and ends), servers, share (of the servers seen until then), seen.
+    its part of the bar begins and ends), servers, share (of the servers seen lately), seen, silent (servers not seen
+    for long).
     """
     colours = {name: colour for name, colour in STANDING_COLOURS.items() if name in set(table["standing"])}
     return (
-        alt.Chart(table)
+        alt.Chart(utc(table))
         .mark_rect(stroke="#FFFFFF", strokeWidth=0.5)
         .encode(
             x=alt.X("on:T", axis=DAYS, scale=UTC),
             x2="until_on:T",
-            y=alt.Y("low:Q", axis=alt.Axis(title="servers seen so far", format=",d", tickMinStep=1)),
+            y=alt.Y("low:Q", axis=alt.Axis(title="servers seen lately", format=",d", tickMinStep=1)),
             y2="high:Q",
             color=colour("standing", colours, legend=SQUARES),
             tooltip=[
                 alt.Tooltip("when:N", title="day"),
                 alt.Tooltip("standing:N"),
                 alt.Tooltip("servers:Q", format=COUNT),
-                alt.Tooltip("seen:Q", title="seen so far", format=COUNT),
+                alt.Tooltip("seen:Q", title="seen lately", format=COUNT),
                 alt.Tooltip("share:Q", title="share", format=SHARE),
+                alt.Tooltip("silent:Q", title="silent, perhaps retired", format=COUNT),
             ],
         )
         .properties(width=WIDTH, height=260, title=title)
@@ -104,7 +107,7 @@ def stage_calendar(table: pl.DataFrame, *, title: str = "When do servers enter w
         )
         .properties(width=WIDTH, height=54)
     )
-    panels = bars.facet(row=rows(table, "stage_name"), data=table, spacing=8)
+    panels = bars.facet(row=rows(table, "stage_name"), data=utc(table), spacing=8)
     return panels.properties(title=title)
 
 

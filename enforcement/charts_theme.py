@@ -17,7 +17,6 @@ STANDING_COLOURS: Final = {
     "current": "#B0B7BF",
     "unknown": "#8C7B6B",
     "out of scope": "#D8CFC4",
-    "silent (perhaps retired)": "#E4E7EB",
 }
 # A phase has the colour of what it does to mail: nothing, delay, loss.
 PHASE_COLOURS: Final = {
@@ -75,6 +74,11 @@ def _theme() -> alt.theme.ThemeConfig:
 def colour(field: str, colours: Mapping[str, str], legend: alt.Legend | None) -> alt.Color:
     """Give the words of a column their colours."""
     return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())), legend=legend)
+
+
+def utc(table: pl.DataFrame) -> pl.DataFrame:
+    """Write days as text, which browsers read as UTC days wherever they are."""
+    return table.with_columns(pl.col(pl.Date).cast(pl.String))
 
 
 def rows(table: pl.DataFrame, column: str) -> alt.Row:

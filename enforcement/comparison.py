@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from enforcement.history import Period
 from enforcement.policy import NO_POLICY
 from enforcement.replay import Replay
 
@@ -34,6 +35,11 @@ class Comparison:
     def first(self) -> Named:
         """The proposal that a page is about before all others."""
         return self.proposals[0]
+
+    @property
+    def period(self) -> Period:
+        """The days replayed, the same for all."""
+        return self.first.replay.period
 
     @property
     def baseline_name(self) -> str:

@@ -33,7 +33,7 @@ def answer(compared: Comparison) -> Piece:
         sentences = [
             said(
                 "Over {days} days {b_name} would have touched none of the {n} messages in scope: {why}.",
-                days=n_days,
+                days=f"{n_days:,}",
                 b_name=first.name,
                 n=count(totals["in_scope"]),
                 why=_why_nothing(replay),
@@ -44,7 +44,7 @@ def answer(compared: Comparison) -> Piece:
             said(
                 "Over {days} days ({from_on} to {to_on}) {b_name} would have delayed {delayed} and lost {lost} of the "
                 "{n} messages in scope; {half}.",
-                days=n_days,
+                days=f"{n_days:,}",
                 from_on=replay.period.from_on,
                 to_on=replay.period.to_on,
                 b_name=first.name,

@@ -15,6 +15,8 @@ _ORDER: Final = (
 )  # fmt: skip
 _AGE_DAYS: Final = 30  # width of a bar in the picture of missing updates
 _MOST_AGES: Final = 60  # bars
+_MOST_BARS: Final = 80
+_BAR_DAYS: Final = 7  # between two days of a standing
 
 
 def present(servers: pl.DataFrame, policy: Policy, period: Period) -> pl.DataFrame:
@@ -81,7 +83,7 @@ def five_figures(servers: pl.DataFrame, standing_by_day: pl.DataFrame, policy: P
     behind = vulnerable["days_behind"].drop_nulls()
     unsupported = shown.filter(pl.col("unsupported_since") <= period.to_on)
     unknown = _messages(servers.filter(standing=Standing.UNKNOWN))
-    silent = servers["server"].n_unique() - shown.height
+    silent = servers.filter(pl.col("route").is_not_null())["server"].n_unique() - shown.height
     tenants = vulnerable["tenant"].n_unique()
     return figures(
         [
@@ -116,14 +118,27 @@ def five_figures(servers: pl.DataFrame, standing_by_day: pl.DataFrame, policy: P
     )
 
 
-def standing_over_time(standing_by_day: pl.DataFrame, period: Period) -> pl.DataFrame:
-    """Give the numbers of servers by standing, with the span that each bar covers."""
+def standing_over_time(standing_by_day: pl.DataFrame) -> pl.DataFrame:
+    """Give the numbers of servers seen lately by standing, and the span that each bar covers."""
+    days = standing_by_day["day"].unique().sort()
+    # The last day is always among those that are drawn.
+    step = max(1, -(-days.len() // _MOST_BARS))
+    drawn = days.gather_every(step, offset=max(days.len() - 1, 0) % step)
+    ends = pl.DataFrame({"day": drawn}).with_columns(
+        until_on=pl.col("day").shift(-1).fill_null(pl.col("day").dt.offset_by(f"{_BAR_DAYS * step}d"))
+    )
+    silent = standing_by_day.filter(standing=SILENT).select("day", silent="servers")
     position = pl.col("standing").replace_strict({str(name): rank for rank, name in enumerate(_ORDER)})
-    days = standing_by_day.select("day").unique().sort("day")
-    until = days.with_columns(until_on=pl.col("day").shift(-1).fill_null(pl.lit(period.to_on).dt.offset_by("7d")))
     return (
-        standing_by_day.join(until, on="day")
-        .with_columns(position=position, seen=pl.col("servers").sum().over("day"), when=pl.col("day").cast(pl.String))
+        standing_by_day.filter(pl.col("standing") != SILENT)
+        .join(ends, on="day")
+        .join(silent, on="day", how="left")
+        .with_columns(
+            pl.col("silent").fill_null(0),
+            position=position,
+            seen=pl.col("servers").sum().over("day"),
+            when=pl.col("day").cast(pl.String),
+        )
         .with_columns(share=pl.col("servers") / pl.col("seen"))
         .rename({"day": "on"})
         .sort("on", "position")
