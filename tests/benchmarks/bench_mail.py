@@ -1,8 +1,9 @@
-"""How fast mail is imported, beside a script that uses `mailbox` and `email` and gives the same rows.
+"""How fast mail is imported, beside scripts that use `mailbox` and `email` and give the same rows.
 
 The real sample once, and ten times in one file; each measurement in a process of its own, in random order. Ours reads
-the file twice (content, mails) and writes the store; the script only makes rows in memory. Fails when ours is not five
-times as fast on the file of ten.
+the file twice (content, mails) and writes the store; the scripts only make rows in memory. One takes messages as
+The real sample once, and ten times in one file; each run in a process of its own, in random order. Ours reads
+times as fast as the first on the file of ten, by wall and by CPU seconds.
 """
 
 import argparse
@@ -19,8 +20,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC
+from email.message import Message
 from email.parser import BytesHeaderParser
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -63,14 +65,25 @@ def ours(path: Path, scratch: Path) -> Callable[[], Rows]:
 
 
 def with_mailbox_and_email(path: Path, scratch: Path) -> Callable[[], Rows]:
-    """Read the same rows as a good script would: headers only, one pattern, dates only of the hops that count."""
+    """Read the same rows from the messages that `mailbox` gives."""
     del scratch
-    handovers, sightings, n_rejected = [], Counter[Any](), 0
-    parse = BytesHeaderParser().parsebytes
+    return _rows_of(iter(mailbox.mbox(path, create=False)))
+
+
+def with_headers_alone(path: Path, scratch: Path) -> Callable[[], Rows]:
+    """Read the same rows from messages of which only the headers are read."""
+    del scratch
     box = mailbox.mbox(path, create=False)
-    for key in box.iterkeys():
+    parse = BytesHeaderParser().parsebytes
+    return _rows_of(parse(box.get_bytes(key)) for key in box.iterkeys())
+
+
+def _rows_of(messages: Iterator[Message]) -> Callable[[], Rows]:
+    """Do what a good script would: one pattern, quick tests before it, dates only of the hops that count."""
+    handovers, sightings, n_rejected = [], Counter[Any](), 0
+    for message in messages:
         found, is_through_cloud = None, False
-        for position, line in enumerate(parse(box.get_bytes(key)).get_all("Received", [])):
+        for position, line in enumerate(message.get_all("Received", [])):
             if "Microsoft" not in line and "mapi" not in line:
                 continue
             hop = HOP.search(line)
@@ -110,12 +123,13 @@ def with_mailbox_and_email(path: Path, scratch: Path) -> Callable[[], Rows]:
     return rows
 
 
-VARIANTS = {"enforcement": ours, "mailbox + email": with_mailbox_and_email}
+OURS, PLAIN, TUNED = "enforcement", "mailbox + email", "the same, tuned"
+VARIANTS = {OURS: ours, PLAIN: with_mailbox_and_email, TUNED: with_headers_alone}
 
 
 def measure(variant: str, path: Path) -> dict[str, Any]:
     """Run one variant in this process; its imports and the comparison of rows are not counted."""
-    if variant == "enforcement":
+    if variant == OURS:
         import enforcement.importers.mail  # noqa: PLC0415
         import enforcement.store  # noqa: F401, PLC0415
     with tempfile.TemporaryDirectory() as scratch:
@@ -128,7 +142,7 @@ def measure(variant: str, path: Path) -> dict[str, Any]:
 
 
 def compare(path: Path, rounds: int) -> float:
-    """Print how long each variant takes, and give how many times as fast ours is (CPU seconds)."""
+    """Print how long each variant takes, and give how many times as fast as the plain script ours is, at least."""
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
     for _ in range(rounds):
         for name in random.sample(list(VARIANTS), k=len(VARIANTS)):
@@ -136,25 +150,19 @@ def compare(path: Path, rounds: int) -> float:
             results[name].append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
     digests = {result["rows"] for found in results.values() for result in found}
     assert len(digests) == 1, "the variants give different rows"
-    medians = {
-        name: {what: statistics.median(result[what] for result in found) for what in ("wall", "cpu", "mails")}
-        for name, found in results.items()
-    }
-    print(
-        f"{path.stat().st_size / 1e6:,.0f} MB, {medians['enforcement']['mails']:,.0f} mails, {rounds} rounds, medians"
+    wall, cpu = (
+        {name: statistics.median(result[what] for result in found) for name, found in results.items()}
+        for what in ("wall", "cpu")
     )
-    print(f"  {'':16}{'wall s':>8}{'CPU s':>8}{'mails/s':>10}{'MB/s':>7}")
-    for name, found in medians.items():
-        size = path.stat().st_size / 1e6
-        print(
-            f"  {name:16}{found['wall']:8.2f}{found['cpu']:8.2f}{found['mails'] / found['wall']:10,.0f}"
-            f"{size / found['wall']:7.0f}"
-        )
-    ratios = {what: medians["mailbox + email"][what] / medians["enforcement"][what] for what in ("wall", "cpu")}
-    print(
-        f"  enforcement is {ratios['wall']:.1f} × as fast ({ratios['cpu']:.1f} × by CPU seconds); all rows are equal\n"
-    )
-    return ratios["cpu"]
+    n_mails, n_bytes = results[OURS][0]["mails"], path.stat().st_size
+    print(f"{n_bytes / 1e6:,.0f} MB, {n_mails:,} mails, medians of {rounds} rounds; all rows are equal")
+    print(f"  {'':16}{'wall s':>8}{'CPU s':>8}{'mails/s':>10}{'MB/s':>7}  ours is, by wall and CPU")
+    for name in VARIANTS:
+        times = f"{wall[name]:8.2f}{cpu[name]:8.2f}{n_mails / wall[name]:10,.0f}{n_bytes / 1e6 / wall[name]:7.0f}"
+        ratios = "" if name == OURS else f"  {wall[name] / wall[OURS]:.1f} × and {cpu[name] / cpu[OURS]:.1f} × as fast"
+        print(f"  {name:16}{times}{ratios}")
+    print()
+    return min(wall[PLAIN] / wall[OURS], cpu[PLAIN] / cpu[OURS])
 
 
 def main() -> int:
