@@ -1,10 +1,14 @@
 """Whether a policy keeps its guardrails: pass, fail, or inconclusive."""
 
 from enum import StrEnum
+from typing import Final
 
 import polars as pl
 
 from enforcement.policy import Guardrail
+
+# Shares of senders are decimals: what they add up to can miss a bound by a rounding of binary fractions.
+_ROUNDING: Final = 1e-9
 
 
 class State(StrEnum):
@@ -39,10 +43,10 @@ def judge_guardrail(guardrail: Guardrail, units: pl.DataFrame) -> dict[str, obje
     total = float(every["base"].sum())
     unjudged_share = 1.0 - float(judged["base"].sum()) / total if total else 1.0
     worst = judged.sort("share", "unit", descending=[True, False]).head(1)
-    exceeded = judged.filter(pl.col("share") > guardrail.at_most)
+    exceeded = judged.filter(pl.col("share") > guardrail.at_most + _ROUNDING)
     if exceeded.height:
         state = State.FAIL
-    elif unjudged_share > guardrail.max_unjudged_share:
+    elif unjudged_share > guardrail.max_unjudged_share + _ROUNDING:
         state = State.INCONCLUSIVE
     else:
         state = State.PASS

@@ -288,7 +288,9 @@ def _guardrails(policy: Policy, by_day: pl.DataFrame, tenants: pl.DataFrame) -> 
     for guardrail in policy.guardrails:
         harm, _, base = str(guardrail.measure).partition("_share_of_")
         of_base = {"mail": "read", "subject": "subject"}[base]
-        measured = units[str(guardrail.per)].select("unit", base=pl.col(of_base).cast(pl.Float64), harm=harm)
+        measured = units[str(guardrail.per)].select(
+            "unit", base=pl.col(of_base).cast(pl.Float64), harm=_part_of(base, harm)
+        )
         rows.append(judge_guardrail(guardrail, measured))
     schema = {
         "measure": pl.String, "per": pl.String, "at_most": pl.Float64, "state": pl.String, "worst_unit": pl.String,
@@ -296,6 +298,13 @@ def _guardrails(policy: Policy, by_day: pl.DataFrame, tenants: pl.DataFrame) -> 
         "unjudged_share": pl.Float64,
     }  # fmt: skip
     return pl.DataFrame(rows, schema=schema)
+
+
+def _part_of(base: str, measure: str) -> pl.Expr:
+    """Give a measure's messages within a base: of the subject mail, only subject messages count."""
+    if base == "subject" and measure == "accepted_vulnerable":
+        return pl.col("at_once") + pl.col("delayed")
+    return pl.col(measure)
 
 
 def _spells_in(spans: pl.DataFrame, period: Period) -> int:

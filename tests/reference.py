@@ -289,6 +289,13 @@ def count(
     return replay
 
 
+def _within(unit: Tally, measure: str, base: str) -> Count:
+    """A share is of its base: of subject mail, delivered messages that are not subject do not count."""
+    if (measure, base) == ("accepted_vulnerable", "subject"):
+        return unit.at_once + unit.delayed
+    return getattr(unit, measure)
+
+
 def guardrails(replay: ReferenceReplay, policy: Policy, *, slack: Fraction = Fraction(0)) -> list[str]:
     """Say of each guardrail whether the outcomes keep it, its bound moved by some slack."""
     results = []
@@ -301,7 +308,7 @@ def guardrails(replay: ReferenceReplay, policy: Policy, *, slack: Fraction = Fra
         }[str(guardrail.per)]
         # Each unit as messages of the measure, and messages of its base.
         pairs: list[tuple[Count, Count]] = [
-            (Fraction(getattr(unit, measure)), unit.read if base == "mail" else unit.subject) for unit in units
+            (Fraction(_within(unit, measure, base)), unit.read if base == "mail" else unit.subject) for unit in units
         ]
         pairs = [pair for pair in pairs if pair[1]]  # a unit without mail has no share
         small = [pair for pair in pairs if pair[1] < guardrail.min_messages]
