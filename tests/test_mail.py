@@ -151,7 +151,7 @@ def test_folders(tmp_path: Path) -> None:
         "sub": ["m5.example", "m6.example"],
     }
     notes = [note for source in found for note in read_mail(source).notes]
-    assert notes == ["4 files were passed over: they hold no mail"]
+    assert notes == ["files passed over, because they hold no mail: 4"]
 
 
 def test_a_reject_of_a_folder_names_its_file(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_unusable_hops_are_noted(tmp_path: Path) -> None:
     text = SEPARATOR + HOP.format("one.example").replace("2025", "0000") + mail("two.example")
     batch = read(box(tmp_path, text))
     assert (batch.rows_read, batch.handovers.height, batch.sightings["server"].to_list()) == (1, 0, ["two.example"])
-    assert batch.notes == ("1 hops are no sightings: their server, build or time cannot be read",)
+    assert batch.notes == ("hops that are no sightings, because server, build or time cannot be read: 1",)
 
 
 def test_addresses_are_not_kept(tmp_path: Path) -> None:

@@ -152,9 +152,11 @@ def _batch(rows: _Rows, source: Source) -> Batch:
     _pack(rows)
     notes = []
     if rows.n_unusable_hops:
-        notes.append(f"{rows.n_unusable_hops} hops are no sightings: their server, build or time cannot be read")
+        notes.append(
+            f"hops that are no sightings, because server, build or time cannot be read: {rows.n_unusable_hops:,}"
+        )
     if source.n_passed_over:
-        notes.append(f"{source.n_passed_over} files were passed over: they hold no mail")
+        notes.append(f"files passed over, because they hold no mail: {source.n_passed_over:,}")
     return Batch(
         handovers=conform(handovers, HANDOVERS, what="hand-overs"),
         sightings=conform(sightings, SIGHTINGS, what="sightings"),
