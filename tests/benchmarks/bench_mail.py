@@ -41,9 +41,9 @@ Rows = tuple[list[tuple[str, ...]], Counter[tuple[str, ...]], int]  # hand-overs
 def ours(path: Path, scratch: Path) -> Callable[[], Rows]:
     """Import as the command does: name the content, read the mails, write the store."""
     # Only the process that measures this one needs what it imports.
-    from enforcement.importers.mail import read_mail  # noqa: PLC0415
-    from enforcement.importers.mail_files import find_sources  # noqa: PLC0415
-    from enforcement.store import create_store  # noqa: PLC0415
+    from enforcement.importers.mail import read_mail  # noqa: PLC0415 - see above
+    from enforcement.importers.mail_files import find_sources  # noqa: PLC0415 - see above
+    from enforcement.store import create_store  # noqa: PLC0415 - see above
 
     with create_store(scratch / "traffic.duckdb") as store:
         (source,) = find_sources(path)
@@ -130,7 +130,7 @@ VARIANTS = {OURS: ours, PLAIN: with_mailbox_and_email, TUNED: with_headers_alone
 def measure(variant: str, path: Path) -> dict[str, Any]:
     """Run one variant in this process; its imports and the comparison of rows are not counted."""
     if variant == OURS:
-        import enforcement.importers.mail  # noqa: PLC0415
+        import enforcement.importers.mail  # noqa: PLC0415 - see above
         import enforcement.store  # noqa: F401, PLC0415
     with tempfile.TemporaryDirectory() as scratch:
         wall, cpu = time.perf_counter(), time.process_time()
