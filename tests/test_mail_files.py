@@ -241,7 +241,7 @@ def test_headers_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(), name=st.sampled_from(["m.eml", "l.mbox", "x"]), is_packed=st.booleans())
-def test_any_bytes_are_read(tmp_path: Path, content: bytes, name: str, is_packed: bool) -> None:  # noqa: FBT001 - drawn
+def test_any_bytes_are_read(tmp_path: Path, content: bytes, name: str, is_packed: bool) -> None:  # noqa: FBT001 - hypothesis draws it
     """Whatever a file holds, it gives rows or an error in one line."""
     path = box(tmp_path, gzip.compress(content) if is_packed else content, name)
     problem = ""
