@@ -14,12 +14,11 @@ from papermill.engines import NBClientEngine, NotebookExecutionManager, papermil
 from traitlets.config import Config
 
 from enforcement.report_parameters import NOTEBOOKS
-from enforcement.report_runs import Plan
+from enforcement.report_runs import EXPECTED_ERRORS, Plan
 
 _ENGINE = "enforcement"
 _MEMORY = "peak_memory_bytes"
 _KERNEL_NAME = "python3"
-_PLAIN_ERRORS = ("ValueError", "LookupError", "ParameterError", "StoreError", "PolicyError", "ExportError")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +87,7 @@ def run_notebook(planned: Plan, parameters: Mapping[str, Any], *, kernels: set[i
         error = None
     except papermill.PapermillExecutionError as problem:
         notebook = _without_markers(out)
-        error = problem.evalue if problem.ename in _PLAIN_ERRORS else f"{problem.ename}: {problem.evalue}"
+        error = problem.evalue if problem.ename in EXPECTED_ERRORS else f"{problem.ename}: {problem.evalue}"
     except DeadKernelError:
         notebook = _without_markers(out)
         error = "the kernel died (it was killed, or the machine ran out of memory)"

@@ -15,11 +15,11 @@ from typing import Any, Final
 import nbformat
 import polars as pl
 import vl_convert
-from nbconvert import HTMLExporter
+from nbconvert import TemplateExporter
 
 from enforcement.names import printable
 from enforcement.pieces import NAME_MIME, TABLE_MIME, pairs, safe, verbatim
-from enforcement.report_runs import CODE, CONTENT_POLICY, TEMPLATE, write_whole
+from enforcement.report_runs import CODE, CONTENT_POLICY, EXPECTED_ERRORS, TEMPLATE, write_whole
 from enforcement.spreadsheet import safe_csv
 
 _CHART_MIME: Final = "application/vnd.vegalite.v5+json"
@@ -49,6 +49,7 @@ def write_page(notebook: Mapping[str, Any], record: Mapping[str, Any], folder: P
         "style": (TEMPLATE / "page.css").read_text(encoding="utf-8"),
         "content_policy": CONTENT_POLICY.format(scripts=" ".join(map(_script_hash, scripts)) or "'none'"),
         "failure": record["error"],
+        "expected_errors": EXPECTED_ERRORS,
         "record_line": _record_line(record),
         "record_html": _record_box(record),
         "scripts": scripts,
@@ -60,9 +61,10 @@ def write_page(notebook: Mapping[str, Any], record: Mapping[str, Any], folder: P
 
 
 @cache
-def _exporter() -> HTMLExporter:
-    return HTMLExporter(  # type: ignore[no-untyped-call]  # nbconvert has no types here
-        template_name=TEMPLATE.name, extra_template_basedirs=[str(CODE)]
+def _exporter() -> TemplateExporter:
+    # Not nbconvert's exporter of HTML: it parses the page again and writes it anew, in another spelling.
+    return TemplateExporter(  # type: ignore[no-untyped-call]  # nbconvert has no types here
+        template_name=TEMPLATE.name, extra_template_basedirs=[str(CODE)], file_extension=".html"
     )
 
 

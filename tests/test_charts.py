@@ -215,7 +215,7 @@ def test_names_from_outside_are_text_and_nothing_else() -> None:
 
 def test_a_notebook_shows_a_chart_as_data() -> None:
     """In a notebook a chart is its specification, which JupyterLab and the page draw without a network."""
-    bundle = CHARTS["delays"][0]._repr_mimebundle_()
+    bundle: Any = CHARTS["delays"][0]._repr_mimebundle_()
     shown = bundle[0] if isinstance(bundle, tuple) else bundle
     assert set(shown) == {MIME, "text/plain"}
     assert shown["text/plain"] == "<chart: How late does delayed mail come?>"
