@@ -21,6 +21,7 @@ from enforcement.charts_theme import (
     WIDTH,
     Chart,
     colour,
+    nothing,
     rows,
     utc,
 )
@@ -102,9 +103,13 @@ def outcome_by_day(
     x = alt.X("on:T", axis=DAYS, scale=UTC)
     y = alt.Y("messages:Q", axis=alt.Axis(title=f"messages a {per}", format=",d", tickMinStep=1))
     of_outcome = colour("outcome", OUTCOME_COLOURS, legend=None)
-    lines = alt.Chart().mark_line(strokeWidth=1.75).encode(x=x, y=y, color=of_outcome)
+    lines = alt.Chart().mark_line(strokeWidth=1.75, strokeCap="round").encode(x=x, y=y, color=of_outcome)
     names = alt.Chart().transform_filter(alt.datum.label != "").encode(x=x, y=y, text="label:N")
     placed: dict[str, Any] = {"dy": -8, "fontWeight": 600}
+    written = [
+        names.mark_text(**placed, **_HALO),
+        names.mark_text(**placed).encode(color=colour("outcome", _READABLE, legend=None)),
+    ]
     columns = (
         alt.Chart()
         .transform_filter(alt.datum.outcome == "at once")
@@ -122,12 +127,7 @@ def outcome_by_day(
         )
         .add_params(hovered)
     )
-    panels = alt.layer(
-        lines,
-        names.mark_text(**placed, **_HALO),
-        names.mark_text(**placed).encode(color=colour("outcome", _READABLE, legend=None)),
-        columns,
-    )
+    panels = alt.layer(lines, *(written if _has_names(table) else ()), columns)
     # The letters' colours are darker than the lines': two scales.
     panels = panels.resolve_scale(color="independent").properties(width=WIDTH, height=150)
     return _titled(panels.facet(row=rows(table, "policy"), data=utc(table), spacing=14), title)
@@ -196,7 +196,7 @@ def risk_by_day(table: pl.DataFrame, *, title: str = "How fast does the risk go 
     of_policy = _policy_colour(table)
     dash = alt.condition(alt.datum.is_baseline, alt.value([5, 4]), alt.value([1, 0]))
     base = alt.Chart(utc(table))
-    lines = base.mark_line(strokeWidth=2.25).encode(x=x, y=y, color=of_policy, strokeDash=dash)
+    lines = base.mark_line(strokeWidth=2.25, strokeCap="round").encode(x=x, y=y, color=of_policy, strokeDash=dash)
     hovered = alt.selection_point(fields=["on", "policy"], on="pointerover", clear="pointerout", empty=False)
     points = (
         base.properties(name=HOVER)
@@ -218,7 +218,8 @@ def risk_by_day(table: pl.DataFrame, *, title: str = "How fast does the risk go 
     )
     named = base.transform_filter(alt.datum.label != "").encode(x=x, y=y, text="label:N")
     placed: dict[str, Any] = {"dy": -10, "fontWeight": 600}
-    layers = alt.layer(lines, named.mark_text(**placed, **_HALO), named.mark_text(**placed, color=INK), points)
+    written = [named.mark_text(**placed, **_HALO), named.mark_text(**placed, color=INK)]
+    layers = alt.layer(lines, *(written if _has_names(table) else ()), points)
     return _titled(layers.properties(width=WIDTH, height=240), title)
 
 
@@ -228,6 +229,8 @@ def risk_against_harm(table: pl.DataFrame, *, title: str = "What does less risk 
     Columns: policy, is_baseline, harm (what it is set against), messages, share (of the mail in scope),
     accepted_vulnerable, risk_share (of the mail in scope), in_scope, is_right (named to its left).
     """
+    if table["share"].is_null().all():
+        return nothing(title)
     x = alt.X(
         "share:Q",
         axis=alt.Axis(title="share of the mail in scope", format=".0%", tickCount=8),
@@ -249,15 +252,22 @@ def risk_against_harm(table: pl.DataFrame, *, title: str = "What does less risk 
         .mark_point(filled=True, size=150, opacity=1)
         .encode(x=x, y=y, color=_policy_colour(table), tooltip=tooltip)
     )
-    named = alt.Chart().encode(x=x, y=y, text="policy:N")
+    named = alt.Chart().encode(x=x, y=y)
+    empty = alt.value("")
     look: dict[str, Any] = {"fontWeight": 600, "color": INK}
     panels = alt.layer(
         points,
-        named.transform_filter(~alt.datum.is_right).mark_text(align="left", dx=11, **look),
-        named.transform_filter(alt.datum.is_right).mark_text(align="right", dx=-11, **look),
+        named.mark_text(align="left", dx=11, **look).encode(text=alt.condition(alt.datum.is_right, empty, "policy:N")),
+        named.mark_text(align="right", dx=-11, **look).encode(
+            text=alt.condition(alt.datum.is_right, "policy:N", empty)
+        ),
     ).properties(width=WIDTH, height=210)
     each = panels.facet(row=rows(table, "harm"), data=table, spacing=14)
     return _titled(each.resolve_scale(x="independent"), title)
+
+
+def _has_names(table: pl.DataFrame) -> bool:
+    return bool((table["label"] != "").any())
 
 
 def _policy_colour(table: pl.DataFrame) -> alt.Color:

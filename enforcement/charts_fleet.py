@@ -16,6 +16,7 @@ from enforcement.charts_theme import (
     WIDTH,
     Chart,
     colour,
+    nothing,
     rows,
     utc,
 )
@@ -28,6 +29,8 @@ def standing_over_time(table: pl.DataFrame, *, title: str = "How do the servers 
     its part of the bar begins and ends), servers, share (of the servers seen lately), seen, silent (servers not seen
     for long).
     """
+    if table.is_empty():
+        return nothing(title)
     colours = {name: colour for name, colour in STANDING_COLOURS.items() if name in set(table["standing"])}
     return (
         alt.Chart(utc(table))
@@ -57,6 +60,8 @@ def update_age(table: pl.DataFrame, *, title: str = "For how long has the oldest
     Columns: product, from_days, until_days, span (as text), standing, low and high (where its part of the bar begins
     and ends), servers.
     """
+    if table.is_empty():
+        return nothing(title)
     colours = {name: colour for name, colour in STANDING_COLOURS.items() if name in set(table["standing"])}
     bars = (
         alt.Chart()
@@ -85,6 +90,8 @@ def stage_calendar(table: pl.DataFrame, *, title: str = "When do servers enter w
 
     Columns: stage_name, phase, on (a day, or the first of a span), until_on, when (the same as text), servers, tenants.
     """
+    if table.is_empty():
+        return nothing(title)
     bars = (
         alt.Chart()
         .mark_rect(stroke="#FFFFFF", strokeWidth=0.5)

@@ -76,6 +76,13 @@ def colour(field: str, colours: Mapping[str, str], legend: alt.Legend | None) ->
     return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())), legend=legend)
 
 
+def nothing(title: str) -> Chart:
+    """Draw that there is nothing to draw."""
+    said = pl.DataFrame({"text": ["nothing to show"]})
+    text = alt.Chart(said).mark_text(align="left", fontSize=13, color=FAINT).encode(x=alt.value(0), text="text:N")
+    return text.properties(width=WIDTH, height=24, title=title)
+
+
 def utc(table: pl.DataFrame) -> pl.DataFrame:
     """Write days as text, which browsers read as UTC days wherever they are."""
     return table.with_columns(pl.col(pl.Date).cast(pl.String))

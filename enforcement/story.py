@@ -13,6 +13,7 @@ from enforcement.pieces import (
     difference,
     figures,
     in_words,
+    plural,
     said,
     share,
     table,
@@ -32,8 +33,8 @@ def answer(compared: Comparison) -> Piece:
     if not totals["subject"]:
         sentences = [
             said(
-                "Over {days} days {b_name} would have touched none of the {n} messages in scope: {why}.",
-                days=f"{n_days:,}",
+                "Over {days} {b_name} would have touched none of the {n} messages in scope: {why}.",
+                days=plural(n_days, "day"),
                 b_name=first.name,
                 n=count(totals["in_scope"]),
                 why=_why_nothing(replay),
@@ -42,9 +43,9 @@ def answer(compared: Comparison) -> Piece:
     else:
         sentences = [
             said(
-                "Over {days} days ({from_on} to {to_on}) {b_name} would have delayed {delayed} and lost {lost} of the "
+                "Over {days} ({from_on} to {to_on}) {b_name} would have delayed {delayed} and lost {lost} of the "
                 "{n} messages in scope; {half}.",
-                days=f"{n_days:,}",
+                days=plural(n_days, "day"),
                 from_on=replay.period.from_on,
                 to_on=replay.period.to_on,
                 b_name=first.name,

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -112,7 +112,8 @@ CHARTS: dict[str, tuple[Chart, pl.DataFrame, dict[str, int]]] = {
     "delays": (charts.delays(DELAYS), DELAYS, {"bar": 2}),
     "harm by decile": (charts.harm_by_decile(DECILES), DECILES, {"bar": 4}),
     "risk by day": (charts.risk_by_day(RISK), RISK, {"line mark": 2, "point": 6, "text mark": 4}),
-    "risk against harm": (charts.risk_against_harm(COST), COST, {"point": 4, "text mark": 4}),
+    # A name stands to the left or to the right of its point: of two texts a point, one is empty.
+    "risk against harm": (charts.risk_against_harm(COST), COST, {"point": 4, "text mark": 8}),
     "standing over time": (charts_fleet.standing_over_time(STANDINGS), STANDINGS, {"rect mark": 2}),
     "age of the missing update": (charts_fleet.update_age(AGES), AGES, {"rect mark": 2}),
     "calendar": (charts_fleet.stage_calendar(CALENDAR), CALENDAR, {"rect mark": 2}),
@@ -196,6 +197,23 @@ def test_a_day_without_data_is_a_gap_and_no_zero() -> None:
 def _moves(svg: str) -> list[int]:
     """Count for each line how often the pen is set down anew."""
     return [path.count("M") for path in re.findall(r'aria-roledescription="line mark"[^>]* d="([^"]+)"', svg)]
+
+
+@pytest.mark.parametrize(
+    ("draw", "table"),
+    [
+        (charts_fleet.standing_over_time, STANDINGS.clear()),
+        (charts_fleet.update_age, AGES.clear()),
+        (charts_fleet.stage_calendar, CALENDAR.clear()),
+        (charts.risk_against_harm, COST.with_columns(share=pl.lit(None, dtype=pl.Float64))),
+    ],
+)
+def test_nothing_to_show_is_said(draw: Callable[[pl.DataFrame], Chart], table: pl.DataFrame) -> None:
+    """A chart without data says so under its title instead of drawing axes of nothing."""
+    svg = _svg(draw(table))
+    assert ">nothing to show<" in svg
+    assert "Infinity" not in svg
+    assert "axis" not in svg
 
 
 def test_panels_keep_the_order_of_the_table() -> None:
