@@ -150,7 +150,8 @@ def risk_by_day(compared: Comparison) -> pl.DataFrame:
 def delays(compared: Comparison) -> pl.DataFrame:
     """Give how many delayed messages came how late, in spans that people tell apart."""
     spans = [*(word for _, word in _LATE), _LATER]
-    late = pl.col("delay_minutes").cut([float(minutes) for minutes, _ in _LATE], labels=spans).cast(pl.String)
+    within = (pl.when(pl.col("delay_minutes") <= minutes).then(pl.lit(word)) for minutes, word in _LATE)
+    late = pl.coalesce(*within, pl.lit(_LATER))
     counted = pl.concat(
         each.replay.delays.group_by(late=late)
         .agg(pl.col("messages").sum())
