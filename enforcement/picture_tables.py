@@ -15,7 +15,7 @@ _OUTCOMES: Final = {str(outcome): str(outcome).replace(" ", "_") for outcome in 
 _MOST_POINTS: Final = 200
 _FEWEST_WEEKS: Final = 8  # from which on a line by week shows a course
 # Where a line may be named, as shares of its length, so that the name stays inside.
-_NAMED_FROM, _NAMED_TO = 0.12, 0.88
+_NAMED_FROM, _NAMED_TO = 0.07, 0.93
 _LABEL_MINUTES: Final = (64, 77, 90)  # heights of the rows of phase names, in minutes of the axis
 _LETTER: Final = 6.4  # pixels of a letter of them
 _WIDE, _NARROW = 700, 270  # pixels of a strip on a page, and on a telephone
@@ -303,21 +303,28 @@ def _sum_or_gap(columns: Sequence[str]) -> list[pl.Expr]:
 
 
 def _name_lines(long: pl.DataFrame, value: str, line: str, shown: str) -> pl.DataFrame:
-    """Name each line where it is farthest from all others, well inside; a line that is zero all along is not named."""
+    """Name each line well inside where it is highest above all others; one that never is, where it is farthest.
+
+    A line that is zero all along is not named.
+    """
     points = long.select("on", line, value)
-    apart = (
+    ahead = pl.col(value) - pl.col(f"{value}_other")
+    beside = (
         points.join(points, on="on", suffix="_other")
         .filter(pl.col(line) != pl.col(f"{line}_other"))
         .group_by("on", line)
-        .agg(apart=(pl.col(value) - pl.col(f"{value}_other")).abs().min())
+        .agg(ahead=ahead.min(), apart=ahead.abs().min())
     )
     place = pl.int_range(pl.len()) / pl.len()
-    ranked = long.join(apart, on=["on", line], how="left").sort("on")
     inside = place.over(line).is_between(_NAMED_FROM, _NAMED_TO) & (pl.col(value) > 0)
-    ranked = ranked.with_columns(
-        rank=pl.when(inside).then(pl.col("apart").fill_null(0) + pl.col(value) / 1e6)  # of equals the highest
+    ranked = (
+        long.join(beside, on=["on", line], how="left")
+        .sort("on")
+        .with_columns(pl.when(inside).then(pl.col("ahead", "apart").fill_null(0)))
+        .with_columns(rank=pl.when(pl.col("ahead").max().over(line) > 0).then("ahead").otherwise("apart"))
+        .with_columns(rank=pl.col("rank") + pl.col(value) / 1e6)  # of equals the highest
     )
     best = (pl.col("rank") == pl.col("rank").max()).fill_null(value=False)
     return ranked.with_columns(
         label=pl.when(best.over(line) & (best.cum_sum() == 1).over(line)).then(pl.col(shown)).otherwise(pl.lit(""))
-    ).drop("rank", "apart")
+    ).drop("rank", "ahead", "apart")

@@ -19,7 +19,7 @@ from nbconvert import TemplateExporter
 
 from enforcement.names import printable
 from enforcement.pieces import NAME_MIME, TABLE_MIME, pairs, safe, verbatim
-from enforcement.report_runs import CODE, CONTENT_POLICY, EXPECTED_ERRORS, TEMPLATE, write_whole
+from enforcement.report_runs import CODE, CONTENT_POLICY, EXPECTED_ERRORS, TEMPLATE, held, write_whole
 from enforcement.spreadsheet import safe_csv
 
 _CHART_MIME: Final = "application/vnd.vegalite.v5+json"
@@ -71,7 +71,9 @@ def _exporter() -> TemplateExporter:
 def javascript_bundle(cache_folder: Path) -> str:
     """Give the scripts that draw charts; making them takes seconds, so they are kept by version."""
     kept = cache_folder / f"vega-{metadata.version('vl-convert-python')}-{_VEGALITE}.js"
-    if not kept.is_file():
+    with held(cache_folder):  # whoever comes second waits, and takes what is there then
+        if kept.is_file():
+            return kept.read_text(encoding="utf-8")
         made = vl_convert.javascript_bundle(vl_version=_VEGALITE)  # type: ignore[call-arg]  # its stub forgets the default
         # As the browser will read it: one kind of line end, and nothing in it ends the element.
         write_whole(kept, made.replace("\r\n", "\n").replace("</script", "<\\/script"))

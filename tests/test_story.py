@@ -41,7 +41,7 @@ def compared(setting: Setting) -> Comparison:
 
 
 def test_the_answer_is_worked_out_from_the_data(compared: Comparison) -> None:
-    """1 of 5 delayed, 2 of 5 lost, all by one tenant. Gentler: minute 2 of day 61 is one of 5 throttled, 15 min late."""
+    """1 of 5 delayed, 2 of 5 lost, all by one tenant. Gentler: minute 2 of day 61 is throttled, 15 min late."""
     assert story.answer(compared).text.replace("\xa0", " ") == (
         "Over 92 days (2026-01-01 to 2026-04-02) ninety-days would have delayed 20.0 % and lost 40.0 % of the 5 "
         "messages in scope; one tenant carries all of the loss. gentler would have delayed 20.0 % and lost 0.0 %."
