@@ -84,9 +84,9 @@ def figures(shown: Sequence[Figure]) -> Piece:
     lost: 12 (of 100 messages; +2 against old)
     """
     html = "".join(
-        f'<div class="figure"><dt>{safe(each.what)}</dt><dd><span class="value">{safe(each.value)}</span>'
-        f'<span class="of">{safe(each.of)}</span>'
-        + (f'<span class="difference">{safe(each.difference)}</span>' if each.difference else "")
+        f'<div class="figure"><dt>{safe(each.what)}</dt><dd><div class="value">{safe(each.value)}</div>'
+        f'<div class="of">{safe(each.of)}</div>'
+        + (f'<div class="difference">{safe(each.difference)}</div>' if each.difference else "")
         + "</dd></div>"
         for each in shown
     )

@@ -169,7 +169,7 @@ def _record_box(record: Mapping[str, Any]) -> str:
 def command(record: Mapping[str, Any]) -> str:
     r"""Give the command that makes a run's page again.
 
-    >>> command({"name": "03_replay", "parameters": {"policies": ["gentler"], "to_on": None, "store": "s.duckdb"}})
+    >>> command({"name": "03_replay", "parameters": {"store": "s.duckdb", "to_on": None, "policies": ["gentler"]}})
     'enforcement report 03_replay --store s.duckdb -p policies \'["gentler"]\''
     """
     words = ["enforcement", "report", str(record["name"])]
