@@ -19,6 +19,7 @@ endif
 
 .PHONY: help venv sample report test lint bench lab lock clean stale
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 
 help:  ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '  make %-8s%s\n' "$$name" "$$text"; done
@@ -31,7 +32,8 @@ $(INSTALLED): requirements.lock pyproject.toml $(STALE)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=/path/to/python3" % sys.version_info[:2])'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv package (on Debian: python3-venv)" >&2; exit 2; }
 	@echo "setting up $(VENV) from requirements.lock (about 30 s)" >&2
-	@grep -qs "$$(cd $(VENV) 2>/dev/null && pwd)" $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@# One that was moved here, or that uv made (it leaves no pip in those), is made anew.
+	@{ grep -qs "$$(cd $(VENV) 2>/dev/null && pwd)" $(BIN)/pip && ! grep -qs '^uv = ' $(VENV)/pyvenv.cfg; } || $(PYTHON) -m venv --clear $(VENV)
 	@# uv installs several times as fast as pip; where it cannot be had, pip does the same.
 	@awk '/^[^ #]/ { mine = /^uv==/ } mine' requirements.lock >$(VENV)/uv.txt
 	@index=$$($(PIP) config list | sed -n "s/^[^=]*[.]index-url='\(.*\)'\$$/\1/p" | tail -n 1); \
