@@ -60,7 +60,8 @@ HANDOVER_DAYS: Final[Schema] = {
 CLOCK_STARTS: Final[Schema] = {"server_id": pl.Int32, "build_id": pl.Int32, "first_detected_on": pl.Date}
 
 # A row: what a build, seen on a kind of hop, proves, and from when a policy's rules call it vulnerable.
-# `proves` is padded; for a build newer than its line it is the number seen itself. `rule` and `vulnerable_from` are null when no rule ever applies.
+# `proves` is padded; for a build newer than its line it is the number seen itself. `rule` and `vulnerable_from` are
+# null when no rule ever applies.
 STANDINGS: Final[Schema] = {
     "build_id": pl.Int32,
     "build": pl.String,

@@ -1,5 +1,6 @@
 """The catalogue: what loading refuses, and what a build proves."""
 
+import re
 from datetime import date
 
 import pytest
@@ -8,7 +9,8 @@ from enforcement.builds import Build, Evidence, Hop
 from enforcement.catalogue import Catalogue, read_catalogue
 from enforcement.shipped import load_catalogue
 
-BUILDS = """product,name,line,kind,released_on,date_precision,build,kb,fixes_cves,is_security,is_public,shown_by_smtp_hop
+BUILDS = """\
+product,name,line,kind,released_on,date_precision,build,kb,fixes_cves,is_security,is_public,shown_by_smtp_hop
 Exchange Server 2019,2019 CU1,CU1,CU,2024-01-01,day,15.2.100.10,,,false,true,true
 Exchange Server 2019,2019 CU1 SU1,CU1,SU,2024-02-01,day,15.2.100.20,,,true,true,false
 Exchange Server 2019,2019 CU1 SU2,CU1,SU,2024-03-01,day,15.2.100.30,,,true,false,true
@@ -45,9 +47,8 @@ def read(*, builds: str = BUILDS, lifecycle: str = LIFECYCLE, exploits: str = EX
 )
 def test_loading_names_what_is_wrong(files: dict[str, str], told: str) -> None:
     """Duplicates, dates out of order, unknown products and stray values are refused, and the value is named."""
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=re.escape(told)) as error:
         read(**files)
-    assert told in str(error.value)
     assert "\n" not in str(error.value)
 
 

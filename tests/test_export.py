@@ -98,7 +98,8 @@ def test_an_export_replaces_an_export_and_nothing_else(store: Path, tmp_path: Pa
 def test_a_broken_guardrail_refuses_the_export_unless_overridden(store: Path, tmp_path: Path) -> None:
     """Every message of the first 30 days is delivered, so "at most none delivered" fails; the override is recorded."""
     policy = tmp_path / "railed.toml"
-    rail = "\n[[guardrails]]\nmeasure = 'accepted_vulnerable_share_of_mail'\nper = 'total'\nat_most = 0.0\nmin_messages = 1\n"
+    rail = "\n[[guardrails]]\nmeasure = 'accepted_vulnerable_share_of_mail'\nper = 'total'\n"
+    rail += "at_most = 0.0\nmin_messages = 1\n"
     policy.write_text(Path("data/policies/ninety-days.toml").read_text() + rail)
     with pytest.raises(ExportError, match="accepted_vulnerable_share_of_mail per total: fail"):
         export_policy(str(policy), Setting(store=store), Order(out=tmp_path / "out"))

@@ -1,5 +1,6 @@
 """The ledger of pauses, and the days on which clocks stand still."""
 
+import re
 from datetime import date
 
 import polars as pl
@@ -29,9 +30,8 @@ SERVER = pl.DataFrame([(1, "mail.contoso.example", "contoso.example", 0)], schem
     ],
 )
 def test_a_bad_ledger_is_one_clear_line(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=re.escape(told)) as error:
         read_ledger(text, source="pauses.csv")
-    assert told in str(error.value)
     assert str(error.value).startswith("pauses.csv")
     assert "\n" not in str(error.value)
 

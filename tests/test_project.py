@@ -134,7 +134,7 @@ def _core_functions() -> Iterator[tuple[str, ast.FunctionDef]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "function"), _core_functions(), ids=lambda value: value if isinstance(value, str) else ""
+    ("name", "function"), list(_core_functions()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_a_core_function_shows_what_it_does(name: str, function: ast.FunctionDef) -> None:
     """Each public function of the core says in a sentence what it does, and shows it in an example that runs."""

@@ -50,13 +50,17 @@ def test_replies_are_word_for_word() -> None:
     assert deferred == (
         450,
         "4.7.230",
-        "450 4.7.230 Connecting Exchange server version is out-of-date; connection to Exchange Online throttled for 5 "
-        "mins/hr.",
+        (
+            "450 4.7.230 Connecting Exchange server version is out-of-date; "
+            "connection to Exchange Online throttled for 5 mins/hr."
+        ),
     )
     assert rejected == (
         550,
         "5.7.230",
-        "550 5.7.230 Connecting Exchange server version is out-of-date; connection to Exchange Online blocked for 10 "
-        "mins/hr.",
+        (
+            "550 5.7.230 Connecting Exchange server version is out-of-date; "
+            "connection to Exchange Online blocked for 10 mins/hr."
+        ),
     )
     assert reply(Verdict.ACCEPT, throttle=30, block=10, service="Exchange Online") is None
