@@ -244,6 +244,9 @@ def lab(
     """Open JupyterLab on the notebooks."""
     folder = shipped.DATA.parent / "notebooks"
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}", f"--port={port}"]
+    # Left to itself, JupyterLab asks hosts on the network for news, updates and extensions.
+    command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command += ["--LabApp.extension_manager=readonly"]
     say(f"JupyterLab opens on {folder}; Ctrl-C ends it")
     os.execv(sys.executable, [*command, "--LabApp.default_url=/lab/tree/notebooks/02_policy.ipynb"])  # noqa: S606 - no shell is wanted
 
