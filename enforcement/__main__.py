@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from enforcement import printing, report, shipped, workbench
 from enforcement.check import Severity
+from enforcement.export.write import RefusedError
 from enforcement.importers.sources import find_sources
 from enforcement.policy_text import policy_schema
 from enforcement.report import DEFAULT_OUT
@@ -215,7 +216,7 @@ def report_(
     store: StorePath = DEFAULT_STORE,
     out: Annotated[Path, typer.Option(metavar="DIR", show_default="reports", help="Where pages go.")] = DEFAULT_OUT,
     force: Annotated[bool, typer.Option("--force", help="Run again what has run already.")] = False,
-    keep: Annotated[int | None, typer.Option(metavar="N", help="Keep the last N runs of each notebook.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, metavar="N", help="Keep the last N runs of each notebook.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, or go; do nothing.")] = False,
     how: How = Format.TABLE,
 ) -> None:
@@ -279,6 +280,11 @@ def main() -> None:
         sys.exit((done or 0) if arguments else _USAGE)
     except TyperException as problem:
         told, code = problem.format_message(), _USAGE
+    except RefusedError as problem:
+        told, code = str(problem), _FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        sys.exit(0)
     except (ValueError, LookupError, OSError) as problem:
         told, code = _in_words(problem), _USAGE
     except KeyboardInterrupt:

@@ -226,26 +226,26 @@ def risk_by_day(table: pl.DataFrame, *, title: str = "How fast does the risk go 
 def risk_against_harm(table: pl.DataFrame, *, title: str = "What does less risk cost?") -> Chart:
     """Draw each policy's vulnerable mail still delivered against the mail it delays, and against the mail it loses.
 
-    Columns: policy, is_baseline, harm (what it is set against), messages, share (of the mail in scope),
-    accepted_vulnerable, risk_share (of the mail in scope), in_scope, is_right (named to its left).
+    Columns: policy, is_baseline, harm (what it is set against), messages, share (of all mail read),
+    accepted_vulnerable, risk_share (of all mail read), read, is_right (named to its left).
     """
     if table["share"].is_null().all():
         return nothing(title)
     x = alt.X(
         "share:Q",
-        axis=alt.Axis(title="share of the mail in scope", format=".0%", tickCount=8),
+        axis=alt.Axis(title="share of all mail read", format=".0%", tickCount=8),
         scale=alt.Scale(zero=True),
     )
-    risk_axis = alt.Axis(title="risk left, of the mail in scope", format=".0%")
+    risk_axis = alt.Axis(title="risk left (own rules), of all mail", format=".0%")
     y = alt.Y("risk_share:Q", axis=risk_axis, scale=alt.Scale(domainMin=0, nice=True))
     tooltip = [
         alt.Tooltip("policy:N"),
         alt.Tooltip("harm:N", title="set"),
         alt.Tooltip("messages:Q", title="that mail", format=COUNT),
-        alt.Tooltip("share:Q", title="share of the mail in scope", format=SHARE),
+        alt.Tooltip("share:Q", title="share of all mail read", format=SHARE),
         alt.Tooltip("accepted_vulnerable:Q", title="risk left: vulnerable, delivered", format=COUNT),
-        alt.Tooltip("risk_share:Q", title="share of the mail in scope", format=SHARE),
-        alt.Tooltip("in_scope:Q", title="mail in scope", format=COUNT),
+        alt.Tooltip("risk_share:Q", title="share of all mail read", format=SHARE),
+        alt.Tooltip("read:Q", title="mail read", format=COUNT),
     ]
     points = (
         alt.Chart()

@@ -29,6 +29,7 @@ class Seen:
     hop: Hop
     route: str
     sent_at: datetime | None = None  # None: nobody saw it, it is asked about
+    came: str | None = None  # the route by which it really came; `route` is the one it is judged by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +133,8 @@ def _what_was_seen(case: Case) -> str:
         return f"Asked about: a message of {state.server} ({state.tenant}) that {shows}; nobody has to have seen it."
     return (
         f"Seen: the last hand-over of {state.server} ({state.tenant}), on {seen.sent_at:%Y-%m-%d} at "
-        f"{seen.sent_at:%H:%M} UTC, {shows} in its {seen.hop} hop."
+        f"{seen.sent_at:%H:%M} UTC, {shows} in its {seen.hop} hop. "
+        f"It came {seen.came}; it is judged as if it came {seen.route}."
     )
 
 
@@ -196,27 +198,29 @@ def _which_stage(case: Case) -> str:
 
 
 def _what_ends_it(case: Case) -> str:
-    fixing = fixing_builds(case.placed, case.policy, case.at.date(), case.catalogue)
+    fixing = fixing_builds(case, case.at.date())
     install = (
         f"install {fixing[0].name} ({fixing[0].build}) or later; the newest is {fixing[-1].name} ({fixing[-1].build})"
         if fixing
-        else "no build that the catalogue knows is accepted: retire the server or take it out of the mail path"
+        else "no public build of that day is accepted: retire the server or take it out of the mail path"
     )
     return (
-        f"What ends it: {install}. A message of an accepted build is not touched at once; the clock is cleared by the "
-        f"first day without a vulnerable message at least {case.policy.clear_after_days} days after the last one."
+        f"What ends it: {install}. A message of an accepted build is never touched; the clock is cleared by "
+        f"the first hand-over of an accepted build on a day without a vulnerable one, at least "
+        f"{case.policy.clear_after_days} days after the last vulnerable message. Silence clears nothing."
     )
 
 
-def fixing_builds(placed: Placed, policy: Policy, day: date, catalogue: Catalogue) -> list[Release]:
+def fixing_builds(case: Case, day: date) -> list[Release]:
     """List the releases that a day's rules accept: of the line, else of the product, else of the newest product."""
+    placed, catalogue = case.placed, case.catalogue
     public = [release for release in catalogue.releases if release.is_public and release.released_on <= day]
     builds = pl.DataFrame(
-        [(number, str(release.build), str(Hop.SMTP)) for number, release in enumerate(public)],
+        [(number, str(release.build), str(case.seen.hop)) for number, release in enumerate(public)],
         schema=BUILDS,
         orient="row",
     )
-    accepted_from = standings(builds, catalogue, policy)["vulnerable_from"].to_list()
+    accepted_from = standings(builds, catalogue, case.policy)["vulnerable_from"].to_list()
     accepted = [release for release, since in zip(public, accepted_from, strict=True) if since is None or since > day]
     return next(
         (

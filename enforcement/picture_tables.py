@@ -197,9 +197,9 @@ def risk_against_harm(compared: Comparison) -> pl.DataFrame:
             "harm": f"against mail {harm}",
             "messages": float(totals[harm]),
             "accepted_vulnerable": float(totals["accepted_vulnerable"]),
-            "in_scope": totals["in_scope"],
-            "share": totals[harm] / totals["in_scope"] if totals["in_scope"] else None,
-            "risk_share": totals["accepted_vulnerable"] / totals["in_scope"] if totals["in_scope"] else None,
+            "read": totals["read"],
+            "share": totals[harm] / totals["read"] if totals["read"] else None,
+            "risk_share": totals["accepted_vulnerable"] / totals["read"] if totals["read"] else None,
         }
         for harm in ("delayed", "lost")
         for name, is_baseline, totals in points

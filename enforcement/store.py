@@ -134,8 +134,8 @@ class Store:
         """List what could not be used: import_id, source, position, reason, excerpt."""
         return self._fetch(_REJECTS)
 
-    def last_hand_over(self, server_id: int, at: datetime) -> tuple[datetime, str | None, str] | None:
-        """Give time, build and hop of a server's last hand-over at or before a UTC time."""
+    def last_hand_over(self, server_id: int, at: datetime) -> tuple[datetime, str | None, str, str] | None:
+        """Give time, build, hop and route of a server's last hand-over at or before a UTC time."""
         with engine_errors(self.path):
             rows = self._connection.execute(_LAST_HAND_OVER, {"server_id": server_id, "at_time": at}).fetchall()
         return rows[0] if rows else None
@@ -174,7 +174,7 @@ select import_id, source, position, reason, excerpt from rejects join imports us
 order by import_id, position
 """
 _LAST_HAND_OVER: Final = """
-select sent_at, build, hop::varchar from raw.traffic join raw.builds using (build_id)
+select sent_at, build, hop::varchar, route::varchar from raw.traffic join raw.builds using (build_id)
 where server_id = $server_id and sent_at <= $at_time order by sent_at desc, build desc nulls last, hop limit 1
 """
 

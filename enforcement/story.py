@@ -44,14 +44,14 @@ def answer(compared: Comparison) -> Piece:
         sentences = [
             said(
                 "Over {days} ({from_on} to {to_on}) {b_name} would have delayed {delayed} and lost {lost} of the "
-                "{n} messages in scope; {half}.",
+                "{n} messages read; {half}.",
                 days=plural(n_days, "day"),
                 from_on=replay.period.from_on,
                 to_on=replay.period.to_on,
                 b_name=first.name,
-                delayed=share(totals["delayed"], totals["in_scope"]),
-                lost=share(totals["lost"], totals["in_scope"]),
-                n=count(totals["in_scope"]),
+                delayed=share(totals["delayed"], totals["read"]),
+                lost=share(totals["lost"], totals["read"]),
+                n=count(totals["read"]),
                 half=_half_of_the_loss(replay),
             )
         ]
@@ -61,8 +61,8 @@ def answer(compared: Comparison) -> Piece:
             "{b_name}{role} would have delayed {delayed} and lost {lost}.",
             b_name=each.name,
             role=", the baseline," if each.is_baseline else "",
-            delayed=share(each.replay.totals["delayed"], each.replay.totals["in_scope"]),
-            lost=share(each.replay.totals["lost"], each.replay.totals["in_scope"]),
+            delayed=share(each.replay.totals["delayed"], each.replay.totals["read"]),
+            lost=share(each.replay.totals["lost"], each.replay.totals["read"]),
         )
         for each in others
     ]
@@ -95,20 +95,20 @@ def five_figures(compared: Comparison) -> Piece:
     """Give the first policy's five figures, each with its base and its difference from the baseline."""
     replay, totals = compared.first.replay, compared.first.replay.totals
     than, before = compared.baseline_name, compared.baseline_total
-    in_scope = f"of {count(totals['in_scope'])} messages in scope"
+    read = f"of {count(totals['in_scope'])} messages read"
     n_lossy = replay.tenants.filter(pl.col("lost") > 0).height
     late = replay.delay_minutes
     shown = [
         Figure(
             what="delivered late",
-            value=share(totals["delayed"], totals["in_scope"]),
-            of=f"{count(totals['delayed'])} {in_scope}",
+            value=share(totals["delayed"], totals["read"]),
+            of=f"{count(totals['delayed'])} {read}",
             difference=difference(totals["delayed"], before("delayed"), than=than),
         ),
         Figure(
             what="lost",
-            value=share(totals["lost"], totals["in_scope"]),
-            of=f"{count(totals['lost'])} {in_scope}: rejected {count(totals['rejected'])}, "
+            value=share(totals["lost"], totals["read"]),
+            of=f"{count(totals['lost'])} {read}: rejected {count(totals['rejected'])}, "
             f"expired {count(totals['expired'])}",
             difference=difference(totals["lost"], before("lost"), than=than),
         ),
@@ -154,17 +154,20 @@ def side_by_side(compared: Comparison) -> Piece:
     rows = pl.DataFrame([_row(each) for each in compared.all])
     names = [f"{each.name} (baseline)" if each.is_baseline else each.name for each in compared.all]
     turned = rows.transpose(include_header=True, header_name="measure", column_names=names)
-    note = "in messages where nothing else is said; shares of the mail in scope"
+    note = (
+        "in messages where nothing else is said; shares of all mail read; risk left counts "
+        "what each policy's own rules call vulnerable"
+    )
     whole = rows.insert_column(0, pl.Series("policy", names))
     return table(turned, name="policies", whole=whole, rows=len(turned), note=note)
 
 
 def _row(each: Named) -> dict[str, str]:
     replay, totals = each.replay, each.replay.totals
-    base = totals["in_scope"]
+    base = totals["read"]
     return {
         "mail read": count(totals["read"]),
-        "in scope": count(base),
+        "in scope": count(totals["in_scope"]),
         "subject": f"{count(totals['subject'])} ({share(totals['subject'], base)})",
         "at once": f"{count(totals['at_once'])} ({share(totals['at_once'], base)})",
         "delayed": f"{count(totals['delayed'])} ({share(totals['delayed'], base)})",

@@ -4,6 +4,7 @@ from typing import Final
 
 import polars as pl
 
+from enforcement.builds import Evidence
 from enforcement.fleet import SILENT
 from enforcement.history import Period
 from enforcement.pieces import Figure, Piece, count, difference, figures, said, share, table
@@ -53,15 +54,14 @@ def answer(servers: pl.DataFrame, policy: Policy, period: Period) -> Piece:
     vulnerable = shown.filter(standing=Standing.VULNERABLE)
     piece = said(
         "On {day}, {b_n} of the {all} servers seen in the {days} days before are vulnerable by the rules of {policy}: "
-        "{b_share}. {mail} of the mail since {first} came from builds that are vulnerable today.",
+        "{b_share}. {mail} of all mail read until then came from builds that are vulnerable on that day.",
         day=period.to_on,
         b_n=f"{vulnerable.height:,}",
         all=f"{shown.height:,}",
         days=policy.silent_after_days,
         policy=policy.name,
         b_share=share(vulnerable.height, shown.height),
-        mail=share(_messages(servers.filter(standing=Standing.VULNERABLE)), _messages(servers)),
-        first=period.from_on,
+        mail=share(_messages(servers.filter(pl.col("vulnerable_from") <= period.to_on)), _messages(servers)),
     )
     return Piece(piece.html.replace("<p>", '<p class="answer">', 1), piece.text)
 
@@ -82,7 +82,7 @@ def five_figures(servers: pl.DataFrame, standing_by_day: pl.DataFrame, policy: P
     )
     behind = vulnerable["days_behind"].drop_nulls()
     unsupported = shown.filter(pl.col("unsupported_since") <= period.to_on)
-    unknown = _messages(servers.filter(standing=Standing.UNKNOWN))
+    unknown = _messages(servers.filter(evidence=Evidence.UNKNOWN))
     silent = servers.filter(pl.col("route").is_not_null())["server"].n_unique() - shown.height
     tenants = vulnerable["tenant"].n_unique()
     return figures(

@@ -201,8 +201,8 @@ def _last_seen(store: Store, row: dict[str, object], at: datetime) -> Seen:
     found = store.last_hand_over(int(str(row["server_id"])), at)
     if found is None:
         raise LookupError(f"no hand-over of {row['server']} at or before {at:%Y-%m-%d %H:%M} UTC (or give --build)")
-    sent_at, build, hop = found
-    return Seen(server=row, build=build, hop=Hop(hop), route=Route.DIRECT, sent_at=sent_at)
+    sent_at, build, hop, came = found
+    return Seen(server=row, build=build, hop=Hop(hop), route=Route.DIRECT, sent_at=sent_at, came=came)
 
 
 def export_policy(policy: str, setting: Setting, order: Order) -> Exported:

@@ -83,7 +83,7 @@ COST = pl.DataFrame(
         "harm": ["against mail delayed"] * 2 + ["against mail lost"] * 2,
         "messages": [0.0, 2.0, 0.0, 4.0],
         "accepted_vulnerable": [9.0, 5.0] * 2,
-        "in_scope": [10] * 4,
+        "read": [10] * 4,
         "share": [0.0, 0.2, 0.0, 0.4],
         "risk_share": [0.9, 0.5] * 2,
         "is_right": [False, True] * 2,

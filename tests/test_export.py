@@ -82,16 +82,18 @@ def test_the_same_inputs_give_the_same_bytes(store: Path, tmp_path: Path) -> Non
 def test_an_export_replaces_an_export_and_nothing_else(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_policy("ninety-days", Setting(store=store), Order(out=out))
-    (out / "left-over").write_text("")
-    export_policy("gentler", Setting(store=store), Order(out=out))
-    assert not (out / "left-over").exists()
+    (tmp_path / "current").symlink_to(out)
+    export_policy("gentler", Setting(store=store), Order(out=tmp_path / "current"))
+    assert (tmp_path / "current").is_symlink()
     assert json.loads((out / "manifest.json").read_text())["policy"] == "gentler"
     mine = tmp_path / "mine"
     mine.mkdir()
-    (mine / "letter.txt").write_text("keep me")
-    with pytest.raises(ExportError, match="holds no export"):
-        export_policy("ninety-days", Setting(store=store), Order(out=mine))
-    assert (mine / "letter.txt").read_text() == "keep me"
+    (mine / "manifest.json").write_text("{}")  # a manifest of something else
+    for folder in (mine, out):
+        (folder / "letter.txt").write_text("keep me")
+        with pytest.raises(ExportError, match="is not an export alone"):
+            export_policy("ninety-days", Setting(store=store), Order(out=folder))
+        assert (folder / "letter.txt").read_text() == "keep me"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 

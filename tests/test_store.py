@@ -336,8 +336,13 @@ def test_the_fingerprint_tells_contents_apart(tmp_path: Path) -> None:
 def test_the_last_hand_over(store: Store) -> None:
     """The last one at or before a time, to the second; None before the first."""
     add(store, [handover(), handover(build="15.1.2507.66", sent_at=START + timedelta(hours=1))])
-    assert store.last_hand_over(1, START + timedelta(minutes=59)) == (START, "15.1.2507.61", "smtp")
-    assert store.last_hand_over(1, START + timedelta(hours=1)) == (START + timedelta(hours=1), "15.1.2507.66", "smtp")
+    assert store.last_hand_over(1, START + timedelta(minutes=59)) == (START, "15.1.2507.61", "smtp", "direct")
+    assert store.last_hand_over(1, START + timedelta(hours=1)) == (
+        START + timedelta(hours=1),
+        "15.1.2507.66",
+        "smtp",
+        "direct",
+    )
     assert store.last_hand_over(1, START - timedelta(seconds=1)) is None
 
 

@@ -44,7 +44,7 @@ def test_the_answer_is_worked_out_from_the_data(compared: Comparison) -> None:
     """1 of 5 delayed, 2 of 5 lost, all by one tenant. Gentler: minute 2 of day 61 is throttled, 15 min late."""
     assert story.answer(compared).text.replace("\xa0", " ") == (
         "Over 92 days (2026-01-01 to 2026-04-02) ninety-days would have delayed 20.0 % and lost 40.0 % of the 5 "
-        "messages in scope; one tenant carries all of the loss. gentler would have delayed 20.0 % and lost 0.0 %."
+        "messages read; one tenant carries all of the loss. gentler would have delayed 20.0 % and lost 0.0 %."
     )
 
 
@@ -52,8 +52,8 @@ def test_figures_have_a_base_and_a_difference(compared: Comparison) -> None:
     """Risk left: 3 of 5 vulnerable messages are delivered, 2 fewer than without a policy."""
     lines = story.five_figures(compared).text.replace("\xa0", " ").splitlines()
     assert lines == [
-        "delivered late: 20.0 % (1 of 5 messages in scope; +1 against no policy)",
-        "lost: 40.0 % (2 of 5 messages in scope: rejected 2, expired 0; +2 against no policy)",
+        "delivered late: 20.0 % (1 of 5 messages read; +1 against no policy)",
+        "lost: 40.0 % (2 of 5 messages read: rejected 2, expired 0; +2 against no policy)",
         "risk left: 60.0 % (3 of 5 messages of vulnerable builds are delivered all the same; −2 against no policy)",
         "tenants that lose mail: 1 (of 2 tenants; 1 lose more than a tenth; +1 against no policy)",
         "delay of 95 % at most: 30 min (of 1 delayed messages; 30.0 min on average, 0 more than 4 h late)",
@@ -231,7 +231,7 @@ def test_the_fleet_in_words(setting: Setting) -> None:
     period = setting.period(fleet.history)
     assert story_fleet.answer(fleet.servers, fleet.policy, period).text.replace("\xa0", " ") == (
         "On 2026-04-02, 2 of the 2 servers seen in the 60 days before are vulnerable by the rules of ninety-days: "
-        "100.0 %. 100.0 % of the mail since 2026-01-01 came from builds that are vulnerable today."
+        "100.0 %. 100.0 % of all mail read until then came from builds that are vulnerable on that day."
     )
     bars = story_fleet.standing_over_time(fleet.standing_by_day)
     assert bars["on"].max() == date(2026, 4, 2)

@@ -1,6 +1,7 @@
 """Write an export: the chosen policy, its servers' calendar, and the manifest, in one folder at once."""
 
 import io
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,10 +15,15 @@ from enforcement.guardrails import State
 from enforcement.history import History
 from enforcement.policy_text import canonical_json
 from enforcement.replay import Replay
+from enforcement.spreadsheet import safe_csv
 
 
 class ExportError(ValueError):
-    """An export that must not be made."""
+    """An export that cannot be written where it is wanted."""
+
+
+class RefusedError(ExportError):
+    """A policy that must not go out: its guardrails or pauses do not hold."""
 
 
 def export_files(result: Replay, history: History, origin: Origin, *, policy_toml: bytes) -> dict[str, bytes]:
@@ -30,7 +36,7 @@ def export_files(result: Replay, history: History, origin: Origin, *, policy_tom
     files = {
         "policy.toml": policy_toml,
         "policy.json": canonical_json(result.policy).encode(),
-        "calendar.csv": table.write_csv(line_terminator="\n").encode(),
+        "calendar.csv": safe_csv(table).encode(),
         "calendar.parquet": _parquet(table),
     }
     return files | {MANIFEST_NAME: manifest(files, origin)}
@@ -41,22 +47,23 @@ def refuse(result: Replay, origin: Origin) -> None:
     ungranted = result.course.granted.ungranted
     if ungranted.height:
         tenant, start, days = ungranted.row(0)
-        raise ExportError(
+        raise RefusedError(
             f"not exported: {ungranted['days'].sum()} pause days asked for are beyond the policy's quota, the first "
             f"{days} of {tenant} from {start} (raise pause.days_per_year, or correct the ledger)"
         )
     broken = result.guardrails.filter(pl.col("state") != State.PASS)
     if broken.height and not origin.override:
         named = "; ".join(f"{row['measure']} per {row['per']}: {row['state']}" for row in broken.iter_rows(named=True))
-        raise ExportError(
+        raise RefusedError(
             f'not exported: guardrails do not hold: {named} (change the policy, or give --override "reason")'
         )
 
 
 def write_export(files: Mapping[str, bytes], out: Path) -> None:
     """Write all files of an export or none; an earlier export in the folder is replaced, anything else is not."""
+    out = out.resolve()  # a link keeps pointing where it points
     if out.exists() and not _is_export(out):
-        raise ExportError(f"{out} is there and holds no export (expected a new folder, or one with {MANIFEST_NAME})")
+        raise ExportError(f"{out} is there and is not an export alone (expected a new folder, or an earlier export)")
     out.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -75,7 +82,15 @@ def write_export(files: Mapping[str, bytes], out: Path) -> None:
 
 
 def _is_export(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / MANIFEST_NAME).is_file() or not any(folder.iterdir()))
+    """Whether a folder is empty, or holds an earlier export's files and nothing else, so that it may be replaced."""
+    if not folder.is_dir():
+        return False
+    found = {path.name for path in folder.iterdir()}
+    try:
+        listed = set(json.loads((folder / MANIFEST_NAME).read_bytes())["files"]) if found else set()
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return found <= {*listed, MANIFEST_NAME}
 
 
 def _parquet(table: pl.DataFrame) -> bytes:
