@@ -23,6 +23,9 @@ from enforcement.workbench import DEFAULT_STORE, Order, Setting
 _USAGE: Final = 2
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 2999
+_MOST_AT_ONCE: Final = 50_000_000  # messages; about 13 GB
 _PAIR: Final = "\x1f"  # between a key and its value
 
 app = typer.Typer(
@@ -40,14 +43,22 @@ def _day(text: str) -> date:
     if text in ("today", "yesterday"):
         return today - timedelta(days=text == "yesterday")
     try:
-        return date.fromisoformat(text)
+        return _known(date.fromisoformat(text))
     except ValueError:
         raise typer.BadParameter(f"{text[:40]!r} is no day (expected e.g. 2026-10-31, today or yesterday)") from None
+
+
+def _known(day: date) -> date:
+    """Refuse days that no calendar of ours reaches."""
+    if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
+        raise ValueError(day)
+    return day
 
 
 def _time(text: str) -> datetime:
     try:
         read = datetime.fromisoformat(text)
+        _known(read.date())
     except ValueError:
         raise typer.BadParameter(f"{text[:40]!r} is no time (expected e.g. 2026-10-31T14:05, in UTC)") from None
     return read.astimezone(UTC).replace(tzinfo=None) if read.tzinfo else read
@@ -80,6 +91,10 @@ def sample(
     """Make up a fleet and its traffic, to try everything on."""
     with progress() as report:
         report(f"making {messages:,} messages", 0, 0)
+        if messages > _MOST_AT_ONCE:
+            raise ValueError(
+                f"a sample of {messages:,} messages (expected at most {_MOST_AT_ONCE:,}: it is made in memory)"
+            )
         record = workbench.make_sample(store, Extent(messages=messages, seed=seed))
     printing.imports([record], how)
     say(f"the sample is in {store}; next: enforcement fleet, enforcement replay ninety-days")
@@ -203,7 +218,9 @@ def export(
 ) -> None:
     """Export a policy: its files, each server's calendar, and the manifest."""
     setting = Setting(store=store, to_on=as_of, assumptions=assumptions, pauses=pauses)
-    order = Order(out=out, override=override, revision=revision)
+    order = Order(out=out, override=override, revision=revision, today=datetime.now(tz=UTC).date())
+    if shipped.load_policy(policy).notice is not None:
+        say("the policy asks for notices: this export does not check that they have gone out")
     printing.exported(workbench.export_policy(policy, setting, order), how)
 
 
@@ -217,7 +234,7 @@ def report_(
     out: Annotated[Path, typer.Option(metavar="DIR", show_default="reports", help="Where pages go.")] = DEFAULT_OUT,
     force: Annotated[bool, typer.Option("--force", help="Run again what has run already.")] = False,
     keep: Annotated[int | None, typer.Option(min=1, metavar="N", help="Keep the last N runs of each notebook.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, or go; do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; do nothing.")] = False,
     how: How = Format.TABLE,
 ) -> None:
     """Run notebooks to pages under reports/, with a record each and an index."""
@@ -234,6 +251,7 @@ def report_(
     printing.reported(results, out, how)
     if keep is not None:
         say(f"removed {len(report.prune(out, keep))} older runs")
+        report.write_index(out)
     if any(result.error for result in results):
         raise typer.Exit(_FAILED)
 

@@ -126,8 +126,26 @@ def decide(state: State, policy: Policy, sent_at: datetime) -> Decision:
     )
 
 
+def joined(still: tuple[Still, ...]) -> list[Still]:
+    """Join spans that meet into one that has all their reasons, in order.
+
+    >>> exempt = Still(date(2026, 1, 5), date(2026, 1, 9), "exempt")
+    >>> joined((exempt, Still(date(2026, 1, 1), date(2026, 1, 6), "paused")))
+    [Still(from_on=datetime.date(2026, 1, 1), until_on=datetime.date(2026, 1, 9), why='paused; exempt')]
+    """
+    spans: list[Still] = []
+    for span in sorted(still):
+        if spans and span.from_on <= spans[-1].until_on:
+            last = spans.pop()
+            why = last.why if span.why in last.why.split("; ") else f"{last.why}; {span.why}"
+            spans.append(Still(last.from_on, max(last.until_on, span.until_on), why))
+        else:
+            spans.append(span)
+    return spans
+
+
 def still_on(state: State, day: date) -> Still | None:
-    """Give the span of paused or exempt days that a day lies in.
+    """Give the whole span of paused or exempt days that a day lies in.
 
     >>> state = State(server="mx", tenant="t", build="15.1.2507.6", evidence=Evidence.EXACT,
     ...     product="Exchange Server 2016", vulnerable_from=date(2026, 1, 1), rule="unpatched", route="direct",
@@ -136,7 +154,7 @@ def still_on(state: State, day: date) -> Still | None:
     >>> [still_on(state, date(2026, 1, day)) is not None for day in (4, 5, 7, 8)]
     [False, True, True, False]
     """
-    return next((still for still in state.still if still.from_on <= day < still.until_on), None)
+    return next((still for still in joined(state.still) if still.from_on <= day < still.until_on), None)
 
 
 def clock_on(state: State, day: date) -> int:
@@ -148,10 +166,11 @@ def clock_on(state: State, day: date) -> int:
     >>> [clock_on(state, date(2026, 1, day)) for day in (1, 5, 7, 8, 9)]
     [0, 4, 4, 4, 5]
     """
-    if state.spell_from_on is None:
+    start = state.spell_from_on
+    if start is None or day <= start:
         return 0
-    days = (day - state.spell_from_on).days
-    return sum(still_on(state, state.spell_from_on + timedelta(days=n)) is None for n in range(days))
+    stood = ((min(end, day) - max(begin, start)).days for begin, end, _ in joined(state.still))
+    return (day - start).days - sum(days for days in stood if days > 0)
 
 
 def next_change(state: State, policy: Policy, day: date) -> date | None:
@@ -166,12 +185,14 @@ def next_change(state: State, policy: Policy, day: date) -> date | None:
     >>> next_change(state, policy, date(2026, 1, 1)), next_change(state, policy, date(2026, 1, 31))
     (datetime.date(2026, 1, 31), None)
     """
-    clock, is_still = clock_on(state, day), still_on(state, day) is not None
-    index = policy.stage_at(clock)
-    last_still_on = max((still.until_on for still in state.still), default=day)
-    for n in range(max((last_still_on - day).days, 0) + policy.stage_starts[-1] + 1):
-        clock += still_on(state, day + timedelta(days=n)) is None
-        then = day + timedelta(days=n + 1)
-        if policy.stage_at(clock) != index or (still_on(state, then) is not None) != is_still:
-            return then
-    return None
+    clock = clock_on(state, day)
+    left = next((start - clock for start in policy.stage_starts if start > clock), None)
+    begun = day
+    for start, end, _ in joined(state.still):
+        if end <= day:
+            continue
+        runs = max((start - begun).days, 0)
+        if left is not None and left <= runs:
+            break
+        return end if start <= day else start
+    return None if left is None else begun + timedelta(days=left)

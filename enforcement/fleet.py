@@ -8,7 +8,7 @@ import polars as pl
 from enforcement.builds import Evidence
 from enforcement.history import Period
 from enforcement.policy import Policy
-from enforcement.standing import Standing, standing_on
+from enforcement.standing import WORST_FIRST, standing_on
 
 SILENT = "silent (perhaps retired)"
 
@@ -105,13 +105,12 @@ def standing_by_day(
         .join_asof(seen, left_on="on", right_on="day", by="server_id", strategy="backward", check_sortedness=False)
         .drop_nulls("day")
     )
-    worst = [Standing.VULNERABLE, Standing.BEHIND, Standing.UNKNOWN, Standing.CURRENT, Standing.OUT_OF_SCOPE]
     return (
         cells.join(days.select("server_id", "build_id", "day").unique(), on=["server_id", "day"])
         .join(standings, on="build_id")
         .with_columns(standing_on(pl.col("on")))
         .with_columns(
-            rank=pl.col("standing").replace_strict({str(name): rank for rank, name in enumerate(worst)}),
+            rank=pl.col("standing").replace_strict({str(name): rank for rank, name in enumerate(WORST_FIRST)}),
             is_silent=(pl.col("on") - pl.col("day")).dt.total_days() > policy.silent_after_days,
         )
         .sort("rank")

@@ -15,6 +15,8 @@ from enforcement.schema import PAUSES, SERVERS, STILL_SPANS, conform
 
 _BEGINNING = date(1970, 1, 1)
 _LARGEST_PAUSE_DAYS = 3660
+_FIRST_YEAR = 1970
+_LAST_YEAR = 2999
 
 
 class Granted(NamedTuple):
@@ -58,6 +60,8 @@ def _ledger_row(row: dict[str, str]) -> tuple[str, date, int]:
         begins = date.fromisoformat(start.strip())
     except ValueError:
         raise ValueError(f"from = {shown(start)}: expected a date, e.g. 2026-03-01") from None
+    if not _FIRST_YEAR <= begins.year <= _LAST_YEAR:
+        raise ValueError(f"from = {shown(start)}: expected a day from {_FIRST_YEAR} to {_LAST_YEAR}")
     number = days.strip()
     if not (number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= _LARGEST_PAUSE_DAYS):
         raise ValueError(f"days = {shown(days)}: expected a whole number from 1 to {_LARGEST_PAUSE_DAYS}")

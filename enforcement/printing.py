@@ -13,25 +13,21 @@ from enforcement.fleet import SILENT
 from enforcement.replay import Replay
 from enforcement.report import RunResult
 from enforcement.report_runs import Plan
-from enforcement.standing import Standing
+from enforcement.standing import WORST_FIRST
 from enforcement.store import Forgotten, ImportRecord
 from enforcement.terminal import Format, answer, say, sentences, share, show, write_answer
 from enforcement.workbench import Exported, Fleet
 
-_WORST_FIRST: Final = [
-    Standing.VULNERABLE.value,
-    Standing.BEHIND.value,
-    Standing.UNKNOWN.value,
-    Standing.CURRENT.value,
-    Standing.OUT_OF_SCOPE.value,
-    SILENT,
-]
+_ORDER: Final = (*WORST_FIRST, SILENT)
 
 
 def imports(records: Sequence[ImportRecord], how: Format, *, rejected: pl.DataFrame | None = None) -> None:
     """Print what was imported: every row read is stored or rejected."""
     rows = [import_answer(record) for record in records]
     if how is not Format.TABLE:
+        for record in records:
+            for note in record.notes:
+                say(f"{record.source}: {note}")
         write_answer(pl.DataFrame(rows), rows, how)
         return
     for record in records:
@@ -60,11 +56,12 @@ def fleet(known: Fleet, how: Format) -> None:
     latest = known.standing_by_day.filter(pl.col("day") == pl.col("day").max()).sort("servers", descending=True)
     in_words = ", ".join(f"{row['servers']:,} {row['standing']}" for row in latest.iter_rows(named=True))
     told = (
-        f"{known.servers['server'].n_unique():,} servers seen until {known.as_of}. By the rules of "
-        f"{known.policy.name}, each by the worst build of its last day with mail: {in_words}."
+        f"{known.servers['server'].n_unique():,} servers seen until {known.as_of}, of which "
+        f"{latest['servers'].sum():,} handed mail over. By the rules of {known.policy.name}, each of these by the "
+        f"worst build of its last day with mail: {in_words}."
     )
     sentences([told])
-    most_first = known.servers.with_columns(pl.col("standing").cast(pl.Enum(_WORST_FIRST))).sort(
+    most_first = known.servers.with_columns(pl.col("standing").cast(pl.Enum([str(name) for name in _ORDER]))).sort(
         "standing", "messages", "days_behind", "server", descending=[False, True, True, False], nulls_last=True
     )
     columns = ("server", "build", "standing", "rule", "days_behind", "last_seen_on", "messages")

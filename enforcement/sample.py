@@ -17,6 +17,7 @@ from enforcement.schema import HANDOVERS, SIGHTINGS, conform, day_number
 
 LAST_ON: Final = date(2026, 10, 31)  # fixed: the same seed is the same sample on every day
 _MOST_SERVERS: Final = 1_000_000
+_MOST_MESSAGES: Final = 1_000_000_000
 _MOST_DAYS: Final = 3_653
 _FIRST_YEAR, _LAST_YEAR = 2007, 2099  # Exchange 2007 is the oldest in the catalogue
 _MESSAGES_PER_SERVER: Final = 20  # a small sample has as few servers as keeps each worth a look
@@ -51,8 +52,8 @@ class Extent:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if self.messages < 1:
-            raise ValueError(f"a sample of {self.messages:,} messages (expected 1 or more)")
+        if not 1 <= self.messages <= _MOST_MESSAGES:
+            raise ValueError(f"a sample of {self.messages:,} messages (expected 1 to {_MOST_MESSAGES:,})")
         if not 1 <= self.n_servers <= _MOST_SERVERS:
             raise ValueError(f"a sample of {self.n_servers:,} servers (expected 1 to {_MOST_SERVERS:,})")
         if self.n_servers > self.messages:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date
 from enum import StrEnum
+from typing import Final
 
 import polars as pl
 
@@ -21,6 +22,16 @@ class Standing(StrEnum):
     VULNERABLE = "vulnerable"  # a rule's days have run out
     UNKNOWN = "unknown"
     OUT_OF_SCOPE = "out of scope"  # Exchange Online itself
+
+
+# Which of several builds of a server speaks for it: what calls for action first.
+WORST_FIRST: Final = (
+    Standing.VULNERABLE,
+    Standing.BEHIND,
+    Standing.UNKNOWN,
+    Standing.CURRENT,
+    Standing.OUT_OF_SCOPE,
+)
 
 
 def standings(builds: pl.DataFrame, catalogue: Catalogue, policy: Policy) -> pl.DataFrame:

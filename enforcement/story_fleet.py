@@ -9,11 +9,9 @@ from enforcement.fleet import SILENT
 from enforcement.history import Period
 from enforcement.pieces import Figure, Piece, count, difference, figures, said, share, table
 from enforcement.policy import Policy
-from enforcement.standing import Standing
+from enforcement.standing import WORST_FIRST, Standing
 
-_ORDER: Final = (
-    Standing.VULNERABLE, Standing.BEHIND, Standing.CURRENT, Standing.UNKNOWN, Standing.OUT_OF_SCOPE, SILENT,
-)  # fmt: skip
+_ORDER: Final = (*WORST_FIRST, SILENT)
 _AGE_DAYS: Final = 30  # width of a bar in the picture of missing updates
 _MOST_AGES: Final = 60  # bars
 _MOST_BARS: Final = 80
@@ -21,7 +19,9 @@ _BAR_DAYS: Final = 7  # between two days of a standing
 
 
 def present(servers: pl.DataFrame, policy: Policy, period: Period) -> pl.DataFrame:
-    """Keep of the fleet's rows what each server showed on its last day, unless it has been silent for too long.
+    """Keep of the fleet's rows the builds that each server showed on its last day, unless it has been silent for long.
+
+    A build keeps its rows of all routes.
 
     >>> from datetime import date
     >>> from enforcement.shipped import load_policy
@@ -32,8 +32,9 @@ def present(servers: pl.DataFrame, policy: Policy, period: Period) -> pl.DataFra
     [('a', 'new')]
     """
     handed = servers.filter(pl.col("route").is_not_null())
-    last = pl.col("last_seen_on") == pl.col("last_seen_on").max().over("server")
-    silent = (pl.lit(period.to_on) - pl.col("last_seen_on")).dt.total_days() > policy.silent_after_days
+    last_day = pl.col("last_seen_on").max().over("server")
+    last = pl.col("last_seen_on").max().over("server", "build") == last_day
+    silent = (pl.lit(period.to_on) - last_day).dt.total_days() > policy.silent_after_days
     return handed.filter(last & ~silent)
 
 
@@ -194,18 +195,21 @@ def by_build(servers: pl.DataFrame, policy: Policy, period: Period) -> Piece:
         name="builds",
         whole=counted,
         rows=12,
-        note="most servers first; a server with several builds counts in each",
+        note="most servers first; a server with several builds counts in each; their messages with the build",
     )
 
 
 def most_mail(servers: pl.DataFrame, policy: Policy, period: Period) -> Piece:
     """List the vulnerable servers that send the most mail, and say why they are vulnerable."""
     shown = present(servers, policy, period).filter(standing=Standing.VULNERABLE)
-    ranked = shown.sort("messages", "server", descending=[True, False])
+    of_build = shown.group_by("server", "build", "hop").agg(
+        pl.col("messages").sum(), pl.exclude("messages", "route", "server", "build", "hop").first()
+    )
+    ranked = of_build.sort("messages", "server", "build", "hop", descending=[True, False, False, False])
     return table(
         ranked.select("server", "messages", "days_behind", "why"),
         name="vulnerable_servers",
         whole=ranked,
         rows=10,
-        note="most mail first",
+        note="most mail first; messages of the build named, by all routes, since it was first seen",
     )

@@ -67,6 +67,7 @@ class Order:
     override: str | None = None
     revision: int = 0
     run: str | None = None
+    today: date | None = None  # an export of a later day is refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +212,8 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
     with open_store(setting.store) as store:
         history = store.history(to_on=setting.to_on)
         as_of = setting.period(history).to_on
+        if order.today is not None and as_of > order.today:
+            raise ValueError(f"as of {as_of}, after today (a message with a wrong clock? give --as-of {order.today})")
         result = replay(history, shipped.load_policy(policy), setting.background(), setting.period(history))
     origin = Origin(
         policy=result.policy.name,

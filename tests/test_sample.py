@@ -429,7 +429,7 @@ def test_tenants_are_left_to_the_rule_of_an_import(sample: Sample) -> None:
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        ({"messages": 0}, r"a sample of 0 messages \(expected 1 or more\)"),
+        ({"messages": 0}, r"a sample of 0 messages \(expected 1 to 1,000,000,000\)"),
         ({"messages": -5}, "a sample of -5 messages"),
         ({"servers": 0}, r"a sample of 0 servers \(expected 1 to 1,000,000\)"),
         ({"servers": 2_000_000, "messages": 5_000_000}, "a sample of 2,000,000 servers"),
