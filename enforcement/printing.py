@@ -86,6 +86,9 @@ def checked(found: Mapping[str, Sequence[Lint]], how: Format) -> None:
 
 def replays(results: Sequence[Replay], how: Format) -> None:
     """Print policies side by side, then each policy's stages and guardrails."""
+    for result in results:
+        for told in result.unmatched:
+            say(f"{result.policy.name}: {told}")
     if how is not Format.TABLE:
         rows = [_figures(result) for result in results]
         write_answer(pl.DataFrame(rows), [replay_answer(result) for result in results], how)
@@ -155,6 +158,8 @@ def explained(case: Case, how: Format) -> None:
 
 def exported(made: Exported, how: Format) -> None:
     """Print what was exported and where it holds."""
+    for told in made.replay.unmatched:
+        say(told)
     if how is not Format.TABLE:
         write_answer(made.calendar, made.manifest, how)
         return

@@ -53,7 +53,8 @@ class Replay:
     by_day: day, read, in_scope, vulnerable, subject, COUNTS, lost, accepted_vulnerable; by_group: the same by product
     and decile; by_stage: stage, phase, messages, COUNTS; delays: stage, delay_minutes, messages; tenants and servers:
     who is hit; evidence: messages read by how their build is known; untouched: messages read by why they are not
-    subject; guardrails: a row each; entries: the day on which each spell enters each stage.
+    subject; guardrails: a row each; entries: the day on which each spell enters each stage;
+    unmatched: pauses and exemptions of names that the history does not know.
     """
 
     policy: Policy
@@ -70,6 +71,7 @@ class Replay:
     guardrails: pl.DataFrame
     entries: pl.DataFrame
     n_spells: int
+    unmatched: tuple[str, ...]
 
     @property
     def totals(self) -> dict[str, float]:
@@ -135,6 +137,7 @@ def replay(history: History, policy: Policy, background: Background, period: Per
             history.servers.select("server_id", "server", "tenant"), on="server_id", maintain_order="left"
         ),
         n_spells=_spells_in(way.spans, period),
+        unmatched=_unmatched(history.servers, policy, background.pauses),
     )
 
 
@@ -305,6 +308,15 @@ def _part_of(base: str, measure: str) -> pl.Expr:
     if base == "subject" and measure == "accepted_vulnerable":
         return pl.col("at_once") + pl.col("delayed")
     return pl.col(measure)
+
+
+def _unmatched(servers: pl.DataFrame, policy: Policy, pauses: pl.DataFrame) -> tuple[str, ...]:
+    """Name the tenants and servers that are to be spared but that nobody has seen: a slip of the pen, perhaps."""
+    tenants, names = set(servers["tenant"]), set(servers["server"])
+    spared = [("pause", tenant, tenants) for tenant in pauses["tenant"].unique().sort()]
+    spared += [("exemption", exempt.tenant, tenants) for exempt in policy.exemptions if exempt.tenant]
+    spared += [("exemption", exempt.server, names) for exempt in policy.exemptions if exempt.server]
+    return tuple(f"{what} of {name}: the history has no such name" for what, name, known in spared if name not in known)
 
 
 def _spells_in(spans: pl.DataFrame, period: Period) -> int:

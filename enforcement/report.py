@@ -30,6 +30,7 @@ from enforcement.report_runs import (
     write_index,
     write_record,
 )
+from enforcement.shipped import load_policy
 
 __all__ = [
     "DEFAULT_OUT",
@@ -111,13 +112,19 @@ def _plan(name: str, parameters: Mapping[str, Any], store: Path, out: Path) -> P
     given = {"store": str(store)} | dict(parameters)
     if "out" in model_of(name).model_fields and given.get("out") is None:
         policy = check_parameters(name, given).policy_names[0]
-        given["out"] = str(out / "exports" / Path(policy).stem)
+        given["out"] = str(out / "exports" / load_policy(policy).name)
     return plan(name, check_parameters(name, given), out)
 
 
 def _is_done(planned: Plan) -> bool:
     record = read_record(planned.folder)
-    return record is not None and record["state"] == State.DONE and planned.page.is_file()
+    written = record["parameters"].get("out") if record else None
+    return (
+        record is not None
+        and record["state"] == State.DONE
+        and planned.page.is_file()
+        and (written is None or Path(written).is_dir())
+    )
 
 
 def _run(planned: Plan, out: Path, *, is_forced: bool) -> RunResult:

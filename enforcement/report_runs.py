@@ -32,7 +32,15 @@ _ID_LENGTH: Final = 12  # hexadecimal digits: 48 bits, enough for all runs of a 
 # What a page's numbers and looks may depend on beside our own code.
 _LIBRARIES: Final = ("altair", "duckdb", "narwhals", "nbconvert", "numpy", "papermill", "polars", "vl-convert-python")
 # Errors that say what is wrong with the input; where they come from says nothing to a reader.
-EXPECTED_ERRORS: Final = ("ValueError", "LookupError", "ParameterError", "StoreError", "PolicyError", "ExportError")
+EXPECTED_ERRORS: Final = (
+    "ValueError",
+    "LookupError",
+    "ParameterError",
+    "StoreError",
+    "PolicyError",
+    "ExportError",
+    "RefusedError",
+)
 _KILLED: Final = "the program that ran it is gone (it was killed, or the machine was switched off)"
 
 
