@@ -95,7 +95,7 @@ def five_figures(compared: Comparison) -> Piece:
     """Give the first policy's five figures, each with its base and its difference from the baseline."""
     replay, totals = compared.first.replay, compared.first.replay.totals
     than, before = compared.baseline_name, compared.baseline_total
-    read = f"of {count(totals['in_scope'])} messages read"
+    read = f"of {count(totals['read'])} messages read"
     n_lossy = replay.tenants.filter(pl.col("lost") > 0).height
     late = replay.delay_minutes
     shown = [
