@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -155,8 +156,10 @@ def check(
 ) -> None:
     """Check policy files: errors, and what is allowed but rarely meant."""
     today = as_of or datetime.now(tz=UTC).date()
-    found = {name: workbench.check_policy(name, today) for name in policies}
+    found, problems = workbench.check_policies(policies, today)
     printing.checked(found, how)
+    if problems:
+        raise ValueError("\n".join(problems))
     if any(lint.severity is Severity.WARNING for lints in found.values() for lint in lints):
         raise typer.Exit(_FAILED)
 
@@ -292,6 +295,8 @@ def _earlier(*days: date | None) -> date | None:
 
 def main() -> None:
     """Run a command; what is wrong with its input is told in one line a problem, without a traceback."""
+    if sys.argv[1:2] not in (["report"], ["lab"]):  # these talk with other programs, whose end they must survive
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends a command as it ends others
     try:
         arguments = _with_pairs(sys.argv[1:])
         done = app(arguments or ["--help"], standalone_mode=False)
@@ -300,9 +305,6 @@ def main() -> None:
         told, code = problem.format_message(), _USAGE
     except RefusedError as problem:
         told, code = str(problem), _FAILED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
-        sys.exit(0)
     except (ValueError, LookupError, OSError) as problem:
         told, code = _in_words(problem), _USAGE
     except KeyboardInterrupt:

@@ -170,7 +170,8 @@ def exported(made: Exported, how: Format) -> None:
     )
     answer(f"{made.calendar['server'].n_unique():,} servers under enforcement in the calendar")
     if manifest["override"]:
-        answer(f"guardrails overridden: {manifest['override']}")
+        broken = [rail for rail in manifest["guardrails"] if rail["state"] != "pass"]
+        answer(f"{len(broken)} guardrails overridden: {manifest['override']}")
     show(pl.DataFrame({"file": list(manifest["files"]), "bytes": [f["bytes"] for f in manifest["files"].values()]}))
 
 

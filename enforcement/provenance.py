@@ -10,12 +10,12 @@ from enforcement.workbench import Setting
 def read_sources(setting: Setting) -> Sources:
     """Read what a store was filled from, and why some rows could not be used."""
     with open_store(setting.store) as store:
-        history = store.history(to_on=setting.to_on)
+        imports = store.imports()
         return Sources(
-            imports=history.imports,
+            imports=imports,
             rejects=store.query("select reason, count(*) as rows from rejects group by all order by rows desc, reason"),
-            are_times_rounded=history.are_times_rounded,
-            fingerprint=history.fingerprint,
+            are_times_rounded=imports["times_rounded_to"].is_not_null().any(),
+            fingerprint=store.fingerprint(),
         )
 
 

@@ -265,8 +265,8 @@ def parse_parameters(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
             continue
         try:
             read[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            what = str(getattr(error, "problem", None) or "not YAML")
+        except (yaml.YAMLError, ValueError) as error:
+            what = str(getattr(error, "problem", None) or error)
             raise ParameterError([f"{name}: {_shown(key)[1:-1]} = {_shown(text)}: {what} (expected YAML)"]) from None
     return read
 

@@ -17,9 +17,8 @@ _LARGEST_FILE: Final = 1_000_000  # bytes; nobody writes more by hand
 @cache
 def load_catalogue() -> Catalogue:
     """Load the shipped catalogue of Exchange builds."""
-    return read_catalogue(
-        builds=_text(catalogue_files()[0]), lifecycle=_text(catalogue_files()[1]), exploits=_text(catalogue_files()[2])
-    )
+    builds, lifecycle, exploits = map(read_text, catalogue_files())
+    return read_catalogue(builds=builds, lifecycle=lifecycle, exploits=exploits)
 
 
 def catalogue_files() -> tuple[Path, Path, Path]:
@@ -45,7 +44,7 @@ def policy_file(name_or_path: str) -> Path:
 def load_policy(name_or_path: str) -> Policy:
     """Load a policy by its shipped name or its path."""
     path = policy_file(name_or_path)
-    return parse_policy(_text(path), source=path.name)
+    return parse_policy(read_text(path), source=path.name)
 
 
 def assumptions_file(name_or_path: str) -> Path:
@@ -56,14 +55,14 @@ def assumptions_file(name_or_path: str) -> Path:
 def load_assumptions(name_or_path: str = "default") -> Assumptions:
     """Load assumptions by their shipped name or their path."""
     path = assumptions_file(name_or_path)
-    return parse_assumptions(_text(path), source=path.name)
+    return parse_assumptions(read_text(path), source=path.name)
 
 
 @cache
 def load_sample_shape() -> Shape:
     """Load the figures that a made-up fleet is drawn from."""
     path = DATA / "sample.toml"
-    return parse_shape(_text(path), source=path.name)
+    return parse_shape(read_text(path), source=path.name)
 
 
 def _file(name_or_path: str, folder: str, what: str) -> Path:
@@ -77,7 +76,8 @@ def _file(name_or_path: str, folder: str, what: str) -> Path:
     raise LookupError(f"no {what} {name_or_path[:80]!r} (expected the path of a file, or one of {names})")
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a file that people write; one that is too large or not UTF-8 is a ValueError that names it."""
     if path.stat().st_size > _LARGEST_FILE:
         raise ValueError(f"{path.name}: larger than {_LARGEST_FILE:,} bytes (expected a file that people write)")
     try:

@@ -24,9 +24,10 @@ from enforcement.importers.batch import Batch
 from enforcement.importers.sources import Source
 from enforcement.pauses import read_ledger
 from enforcement.policy import Policy, Route
-from enforcement.replay import Background, Replay, course, replay
+from enforcement.replay import Background, Replay, replay
 from enforcement.sample import Extent
 from enforcement.schema import PAUSES, REJECTS
+from enforcement.standing import standings
 from enforcement.store import Forgotten, ImportRecord, Store, create_store, open_store
 
 DEFAULT_STORE: Final = shipped.DATA / "traffic.duckdb"
@@ -51,7 +52,7 @@ class Setting:
         )
 
     def period(self, history: History) -> Period:
-        """Give the days asked for, as far as the history has them."""
+        """Give the days asked for, left out ones from the history; a day that it does not have holds no mail."""
         known = history.period()
         asked = Period(self.from_on or known.from_on, self.to_on or known.to_on)
         if asked.from_on > asked.to_on:
@@ -169,7 +170,7 @@ def fleet_on(policy: str | Policy, setting: Setting) -> Fleet:
         history = store.history(to_on=setting.to_on)
         sightings = store.sightings()
     period = setting.period(history)
-    table = course(history, rules, setting.background()).standings
+    table = standings(history.builds, shipped.load_catalogue(), rules)
     when = Reckoning(period.to_on, rules.silent_after_days)
     return Fleet(
         as_of=period.to_on,
@@ -183,6 +184,18 @@ def fleet_on(policy: str | Policy, setting: Setting) -> Fleet:
 def check_policy(policy: str, today: date) -> list[Lint]:
     """Give what is allowed in a policy but rarely meant; an invalid one is a PolicyError."""
     return list(lints(shipped.load_policy(policy), shipped.load_catalogue(), today=today))
+
+
+def check_policies(policies: Sequence[str], today: date) -> tuple[dict[str, list[Lint]], list[str]]:
+    """Give what is allowed in each policy but rarely meant, and what is wrong with those that are not valid."""
+    found: dict[str, list[Lint]] = {}
+    problems: list[str] = []
+    for policy in policies:
+        try:
+            found[policy] = check_policy(policy, today)
+        except (ValueError, LookupError) as problem:
+            problems.append(str(problem))
+    return found, problems
 
 
 def explain_message(policy: str | Policy, setting: Setting, *, server: str, at: datetime, build: str | None) -> Case:
@@ -247,4 +260,4 @@ def _inputs(setting: Setting, history: History) -> dict[str, str]:
 def _ledger(path: Path | None) -> pl.DataFrame:
     if path is None:
         return pl.DataFrame(schema=PAUSES)
-    return read_ledger(path.read_text(encoding="utf-8"), source=path.name)
+    return read_ledger(shipped.read_text(path), source=path.name)

@@ -104,3 +104,14 @@ def test_a_spread_window_starts_at_the_servers_own_minute() -> None:
     state = replace(STATE, minute_offset=58)
     verdicts = [decide(state, spread, datetime(2024, 1, 31, 10, minute)).verdict for minute in (57, 58, 2, 3)]
     assert verdicts == [Verdict.ACCEPT, Verdict.DEFER, Verdict.DEFER, Verdict.ACCEPT]
+
+
+def test_a_pause_and_an_exemption_that_meet_are_one_standstill() -> None:
+    """Paused until 2024-02-10, exempt from 02-08 to 02-20: the next change is the end of both, not of the first."""
+    spans = (
+        Still(date(2024, 2, 8), date(2024, 2, 21), "exempt (move)"),
+        Still(date(2024, 2, 5), date(2024, 2, 11), "paused by its tenant"),
+    )
+    decision = at("2024-02-06T10:00", replace(STATE, still=spans))
+    assert decision.next_change_on == date(2024, 2, 21)
+    assert decision.why == "paused by its tenant; exempt (move) until 2024-02-20: the clock stands still"

@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from worlds import store_of
+from worlds import run, store_of
 
 from enforcement.verdict import Verdict
 from enforcement.workbench import Setting, explain_message
@@ -94,3 +94,25 @@ def test_what_the_store_does_not_know_is_said(store: Path, server: str, at: str,
         explain_message("ninety-days", Setting(store=store), server=server, at=datetime.fromisoformat(at), build=None)
     assert told in str(error.value)
     assert str(error.value).isprintable()
+
+
+def test_what_ends_it_is_accepted_on_the_hop_that_was_seen(tmp_path: Path) -> None:
+    """On a mapi hop CU19 misses the update of March 2021, which smtp hops never show: bare, it ends nothing."""
+    store = tmp_path / "traffic.duckdb"
+    table = tmp_path / "mapi.csv"
+    table.write_text("sent_at,server,build,hop\n2021-06-20T10:00Z,mail.contoso.example,15.1.2176.2,mapi\n")
+    assert run("import", table, "--store", store).returncode == 0
+    case = explain_message(
+        "ninety-days", Setting(store=store), server="mail.contoso.example", at=datetime(2021, 6, 20, 10), build=None
+    )
+    assert case.decision.stage == 1
+    told = case.sentences()[-1]
+    assert "install Exchange Server 2016 CU19" in told
+    assert "(15.1.2176.2)" not in told
+    assert "Silence clears nothing" in told
+
+
+def test_the_route_it_came_is_said(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "traffic.duckdb", [("2024-01-01T10:00", SERVER, EX2013)], route="relayed")
+    case = explain_message("ninety-days", Setting(store=store), server=SERVER, at=datetime(2024, 1, 2), build=None)
+    assert "It came relayed; it is judged as if it came direct." in case.sentences()[1]

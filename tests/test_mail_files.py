@@ -123,7 +123,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     for name, message in (
         ("x", "no such file or folder"),
         ("folder", "no mail in this folder"),
-        ("pipe", "no such file"),
+        ("pipe", "neither a file nor a folder"),
     ):
         with pytest.raises(ValueError, match=message):
             find_sources(tmp_path / name)

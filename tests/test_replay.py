@@ -5,6 +5,8 @@ from pathlib import Path
 
 from worlds import run, store_of
 
+from enforcement.workbench import Setting, replay_policies
+
 
 def test_pauses_and_exemptions_of_unknown_names_are_said(tmp_path: Path) -> None:
     """A slip of the pen in a ledger or an exemption would leave a hospital unprotected without a word."""
@@ -18,3 +20,41 @@ def test_pauses_and_exemptions_of_unknown_names_are_said(tmp_path: Path) -> None
     assert "pause of nosuch.example" in told
     assert "exemption of mial.contoso.example" in told
     assert "pause of contoso.example" not in told
+
+
+def test_mail_that_is_not_subject_is_counted_by_its_reason(tmp_path: Path) -> None:
+    """One message for each reason, in the order in which a decision asks; the last server's message is subject."""
+    vulnerable, current = "15.0.1497.48", "15.2.1544.4"
+    store = store_of(
+        tmp_path / "traffic.duckdb",
+        [
+            ("2024-03-01T10:00", "cloud.a.example", "15.20.7228.32"),
+            ("2024-03-01T10:00", "odd.a.example", "15.3.1.1"),
+            ("2024-03-01T10:00", "new.a.example", current),
+            ("2024-03-01T10:00", "none.a.example", "15.1.2507.6"),
+            ("2024-03-01T10:00", "later.b.example", vulnerable),
+            ("2024-03-01T10:00", "now.c.example", vulnerable),
+        ],
+    )
+    policy = tmp_path / "narrow.toml"
+    shipped = Path("data/policies/ninety-days.toml").read_text(encoding="utf-8")
+    before, rest = shipped.split("cohorts", 1)
+    policy.write_text(
+        before
+        + """cohorts = [
+  { name = "b", products = ["Exchange Server 2013"], tenants = ["b.example"], starts_on = 2024-06-01 },
+  { name = "c", products = ["Exchange Server 2013"], starts_on = 2000-01-01 },
+]
+"""
+        + rest[rest.index("]\n") + 2 :],
+        encoding="utf-8",
+    )
+    (result,) = replay_policies([str(policy)], Setting(store=store))
+    assert dict(result.untouched.iter_rows()) == {
+        "Exchange Online itself": 1,
+        "build not known": 1,
+        "not vulnerable that day": 1,
+        "in no cohort": 1,
+        "cohort not started": 1,
+    }
+    assert result.totals["subject"] == 1

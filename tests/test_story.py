@@ -11,6 +11,7 @@ from enforcement import picture_tables, provenance, story, story_fleet, story_po
 from enforcement.check import Lint, Severity
 from enforcement.comparison import Comparison, compare
 from enforcement.guardrails import State
+from enforcement.history import Period
 from enforcement.pieces import TABLE_MIME, table
 from enforcement.shipped import load_assumptions, load_policy
 from enforcement.workbench import Setting
@@ -294,3 +295,18 @@ def test_a_table_is_cut_and_says_so() -> None:
     assert piece.table.equals(frame)
     assert TABLE_MIME in piece._repr_mimebundle_()
     assert TABLE_MIME not in table(frame, name="servers")._repr_mimebundle_()
+
+
+def test_a_builds_mail_counts_by_all_its_routes() -> None:
+    """A build handed over directly until March and relayed until June: both rows, 7 messages; an older build: none."""
+    seen = pl.DataFrame(
+        {
+            "server": ["mx.a.example"] * 3,
+            "build": ["15.0.1497.48", "15.0.1497.48", "15.0.1497.2"],
+            "route": ["direct", "relayed", "direct"],
+            "last_seen_on": [date(2026, 5, 20), date(2026, 6, 1), date(2026, 5, 1)],
+            "messages": [4, 3, 9],
+        }
+    )
+    kept = story_fleet.present(seen, load_policy("ninety-days"), Period(date(2026, 1, 1), date(2026, 6, 2)))
+    assert kept["messages"].to_list() == [4, 3]

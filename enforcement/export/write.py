@@ -52,6 +52,8 @@ def refuse(result: Replay, origin: Origin) -> None:
             f"{days} of {tenant} from {start} (raise pause.days_per_year, or correct the ledger)"
         )
     broken = result.guardrails.filter(pl.col("state") != State.PASS)
+    if origin.override is not None and not origin.override.strip():
+        raise ExportError("an override without a reason (expected why the guardrails may be broken)")
     if broken.height and not origin.override:
         named = "; ".join(f"{row['measure']} per {row['per']}: {row['state']}" for row in broken.iter_rows(named=True))
         raise RefusedError(

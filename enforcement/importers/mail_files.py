@@ -76,10 +76,12 @@ def find_sources(path: Path) -> list[Source]:
             if found:
                 return found
             raise ValueError(f"{shown_path(path)}: no mail in this folder (expected mbox or .eml files, or a Maildir)")
-        if not path.is_file():
+        if not path.exists():
             raise ValueError(f"{shown_path(path)}: no such file or folder")
+        if not path.is_file():
+            raise ValueError(f"{shown_path(path)}: neither a file nor a folder")
         if path.stat().st_size == 0:
-            raise ValueError(f"{shown_path(path)}: an empty file")
+            raise ValueError(f"{shown_path(path)}: an empty file (expected mail)")
         if _kind(path) is None:
             raise ValueError(
                 f"{shown_path(path)}: no mail in it (expected an mbox, a single mail, or a folder of them)"

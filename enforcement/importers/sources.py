@@ -36,7 +36,7 @@ def find_sources(path: Path, *, own_hosts: Sequence[str] = (), times_rounded_to:
     """
     if times_rounded_to not in (None, "hour"):
         raise ValueError(f"times cannot be rounded to {times_rounded_to!r} (expected 'hour')")
-    own = tuple(sorted({host.lower() for host in own_hosts}))
+    own = tuple(sorted({host.lower().removesuffix(".") for host in own_hosts}))
     found = [_table(table, own, times_rounded_to) for table in _tables_at(path)]
     if found and path.is_file():
         return found
@@ -46,7 +46,7 @@ def find_sources(path: Path, *, own_hosts: Sequence[str] = (), times_rounded_to:
         if not path.exists():
             raise
         if not found:
-            raise ValueError(f"{problem}, nor {_TABLES}") from None
+            raise ValueError(f"{problem}; {_TABLES} can be read too") from None
         mails = []  # a folder of tables alone
     return [_mail(source, own, times_rounded_to) for source in mails] + found
 
