@@ -115,3 +115,11 @@ def test_a_pause_and_an_exemption_that_meet_are_one_standstill() -> None:
     decision = at("2024-02-06T10:00", replace(STATE, still=spans))
     assert decision.next_change_on == date(2024, 2, 21)
     assert decision.why == "paused by its tenant; exempt (move) until 2024-02-20: the clock stands still"
+
+
+def test_a_stage_that_begins_before_a_known_pause_comes_first() -> None:
+    """At clock 31 the next stage begins on 2024-02-10 (clock 40); the pause of March is later. A pause that begins on
+    that very day changes both at once, and one that begins the day before comes first."""
+    for first_day, next_change in ((date(2024, 3, 1), 10), (date(2024, 2, 10), 10), (date(2024, 2, 9), 9)):
+        state = replace(STATE, still=(Still(first_day, date(2024, 3, 20), "paused by its tenant"),))
+        assert at("2024-02-01T10:00", state).next_change_on == date(2024, 2, next_change)
