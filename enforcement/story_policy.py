@@ -177,8 +177,8 @@ def remarks(found: Sequence[Lint]) -> Piece:
 def sign_off(manifest: Mapping[str, Any], calendar: pl.DataFrame, policy: Policy, folder: str) -> Piece:
     """Say what was exported, for how many servers, and how long it holds."""
     piece = said(
-        "{b_name} is exported to {folder} for {b_servers} of {tenants}. It holds from {first} to {last}; afterwards "
-        "everything is accepted until a newer export comes.",
+        "{b_name} is exported to {folder} for {b_servers} of {tenants}. It holds from {first} to {last}; whoever "
+        "carries it out must accept everything afterwards, until a newer export comes.",
         b_name=policy.name,
         folder=folder,
         b_servers=plural(calendar["server"].n_unique(), "server"),
@@ -208,7 +208,11 @@ def export_figures(manifest: Mapping[str, Any], calendar: pl.DataFrame) -> Piece
             Figure(what="lose mail now", value=f"{lossy:,}", of=f"{of}: in a stage that blocks"),
             Figure(what="paused or exempt", value=f"{still:,}", of=f"{of}: their clocks stand still"),
             Figure(what=f"enter a stage within {_SOON_DAYS} days", value=f"{soon['server'].n_unique():,}", of=f"{of}"),
-            Figure(what="serial", value=str(manifest["serial"]), of="an older one is refused"),
+            Figure(
+                what="holds for",
+                value=plural((date.fromisoformat(manifest["not_after"]) - first).days + 1, "day"),
+                of=f"{first} to {manifest['not_after']}; serial {manifest['serial']}, a later export has a greater one",
+            ),
         ]
     )
 

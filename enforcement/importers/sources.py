@@ -36,6 +36,8 @@ def find_sources(path: Path, *, own_hosts: Sequence[str] = (), times_rounded_to:
     """
     if times_rounded_to not in (None, "hour"):
         raise ValueError(f"times cannot be rounded to {times_rounded_to!r} (expected 'hour')")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{shown_path(path)}: neither a file nor a folder")
     own = tuple(sorted({host.lower().removesuffix(".") for host in own_hosts}))
     found = [_table(table, own, times_rounded_to) for table in _tables_at(path)]
     if found and path.is_file():
