@@ -1,12 +1,16 @@
 """A mail history as the core reads it: small tables in memory, and the traffic wherever its engine keeps it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import narwhals as nw
 import polars as pl
+import pyarrow as pa
+
+from enforcement.schema import HANDOVER_DAYS, conform, day_from_number
 
 
 class Period(NamedTuple):
@@ -18,44 +22,69 @@ class Period(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """Hand-overs in an engine (DuckDB, Polars or Spark), and a way to bring a small table there.
+    """Hand-overs in an engine (DuckDB, Polars or Spark), and how small tables get there and counts come back.
 
-    Columns: day (days since 1970-01-01), minute, minute_spread (counted from the server's own offset), server_id,
-    build_id, route, messages.
+    frame: day (days since 1970-01-01), minute, minute_spread (counted from the server's own offset), server_id,
+    build_id, route, messages. days: the same counted (server_id, build_id, route, day,
+    messages; an import each). `bring` takes a small
+    table to the engine; `batches` gives the rows of a frame, some at a time. An engine that `sums_itself` is far away:
+    it sums before anything comes back.
     """
 
     frame: nw.LazyFrame[Any]
+    days: nw.LazyFrame[Any]
     bring: Callable[[pl.DataFrame], nw.LazyFrame[Any]]
+    batches: Callable[[nw.LazyFrame[Any]], Iterator[pa.RecordBatch]]
+    sums_itself: bool = False
+
+    def collected(self, frame: nw.LazyFrame[Any]) -> pl.DataFrame:
+        """Bring a small result here."""
+        return pl.DataFrame(frame.collect(backend="polars").to_native())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class History:
-    """What a store knows up to a day: SERVERS, BUILDS, HANDOVER_DAYS, CLOCK_STARTS, the traffic, and where it is from.
+    """What a store knows up to a day: SERVERS, BUILDS, CLOCK_STARTS, the traffic, and where it is from.
 
     `imports` has a row a source file; `are_times_rounded`: some source had only hours, its minutes are made up.
     """
 
     servers: pl.DataFrame
     builds: pl.DataFrame
-    days: pl.DataFrame
     clock_starts: pl.DataFrame
     traffic: Traffic
     imports: pl.DataFrame
     are_times_rounded: bool
     fingerprint: str
 
+    @cached_property
+    def days(self) -> pl.DataFrame:
+        """All hand-overs counted by server, build, route and day: HANDOVER_DAYS; large when the history is."""
+        keys = ["build_id", "server_id", "day", "route"]
+        found = self.traffic.collected(self.traffic.days).group_by(keys).agg(pl.col("messages").sum())
+        return conform(found.with_columns(pl.col("day").cast(pl.Int32)), HANDOVER_DAYS, what="hand-overs").sort(keys)
+
     def period(self) -> Period:
         """Give the first and last day with a hand-over; a history without any is an error."""
-        first, last = self.days["day"].min(), self.days["day"].max()
-        if isinstance(first, date) and isinstance(last, date):
-            return Period(first, last)
-        raise LookupError("the history holds no hand-over (import mail, or make a sample)")
+        ends = self.traffic.days.select(first=nw.col("day").min(), last=nw.col("day").max())
+        first, last = self.traffic.collected(ends).row(0)
+        if first is None:
+            raise LookupError("the history holds no hand-over (import mail, or make a sample)")
+        return Period(day_from_number(first), day_from_number(last))
 
 
-def polars_traffic(frame: pl.DataFrame) -> Traffic:
-    """Give traffic that Polars holds in memory.
+def polars_traffic(frame: pl.DataFrame | pl.LazyFrame) -> Traffic:
+    """Give traffic that Polars holds in memory, or scans.
 
-    >>> polars_traffic(pl.DataFrame({"day": [20_000], "messages": [3]})).frame.collect().to_native().rows()
-    [(20000, 3)]
+    >>> rows = {"server_id": 1, "build_id": 7, "route": "direct", "day": 20_000, "minute": [5, 9], "messages": [3, 4]}
+    >>> polars_traffic(pl.DataFrame(rows)).days.collect().to_native().row(0)
+    (1, 7, 'direct', 20000, 7)
     """
-    return Traffic(frame=nw.from_native(frame.lazy()), bring=lambda table: nw.from_native(table.lazy()))
+    lazy = frame.lazy()
+    counted = lazy.group_by("server_id", "build_id", "route", "day").agg(pl.col("messages").cast(pl.Int64).sum())
+    return Traffic(
+        frame=nw.from_native(lazy),
+        days=nw.from_native(counted.collect().lazy()),
+        bring=lambda table: nw.from_native(table.lazy()),
+        batches=lambda rows: iter(pl.DataFrame(rows.collect(backend="polars").to_native()).to_arrow().to_batches()),
+    )

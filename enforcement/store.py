@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ import pyarrow as pa
 from enforcement.history import History, Traffic
 from enforcement.importers.batch import Batch
 from enforcement.names import printable, shown
-from enforcement.schema import BUILDS, CLOCK_STARTS, HANDOVER_DAYS, SERVERS, conform
+from enforcement.schema import BUILDS, CLOCK_STARTS, SERVERS, conform, day_number
 from enforcement.store_connection import StoreError, connect, engine_errors, one_line, transaction
 from enforcement.store_forget import Forgotten, forget_days, forget_import
 from enforcement.store_imports import ImportRecord, add_batch, known_import
@@ -26,6 +26,7 @@ __all__ = ["Forgotten", "ImportRecord", "Store", "StoreError", "create_store", "
 
 _LARGEST_ANSWER: Final = 2 * 1024**3  # octets of a query's result
 _ANSWER_BATCH: Final = 100_000  # rows
+_BATCH: Final = 1_000_000  # rows
 _INT64_TYPES: Final = (pl.Decimal(38, 0), pl.Int128)
 
 _QUERY_ERRORS: Final = (
@@ -102,9 +103,10 @@ class Store:
         return History(
             servers=self.servers(),
             builds=self.builds(),
-            days=self._read(_DAYS, HANDOVER_DAYS, to_on=last_on),
             clock_starts=self._read(_CLOCK_STARTS, CLOCK_STARTS, to_on=last_on),
-            traffic=Traffic(frame=nw.from_native(self._connection.sql(_TRAFFIC)), bring=self._bring),
+            traffic=Traffic(
+                frame=self._lazy(_TRAFFIC), days=self._lazy(_DAYS, last_on), bring=self._bring, batches=_batches
+            ),
             imports=imports,
             are_times_rounded=imports["times_rounded_to"].is_not_null().any(),
             fingerprint=_fingerprint(imports),
@@ -151,15 +153,18 @@ class Store:
         with engine_errors(self.path):
             return self._connection.sql(sql, params=params or None).pl()
 
+    def _lazy(self, sql: str, to_on: date = date.max) -> nw.LazyFrame[Any]:
+        last = min(day_number(to_on), _LAST_DAY)
+        return nw.from_native(self._connection.sql(sql.format(last=last)))
+
     def _bring(self, table: pl.DataFrame) -> nw.LazyFrame[Any]:
         return nw.from_native(self._connection.from_arrow(table.to_arrow()))
 
 
+_LAST_DAY: Final = 2**15 - 1  # what a day column holds
 _TRAFFIC: Final = "select day, minute, minute_spread, server_id, build_id, route, messages from raw.traffic"
 _DAYS: Final = """
-select server_id, build_id, date '1970-01-01' + day as day, route::varchar as route, sum(messages)::bigint as messages
-from raw.traffic where day <= ($to_on::date - date '1970-01-01')
-group by all order by build_id, server_id, day, route
+select server_id, build_id, route, day, messages from raw.handover_days where day <= {last}
 """
 _SIGHTINGS: Final = """
 select server_id, build_id, date '1970-01-01' + day as day, sum(hops)::bigint as hops
@@ -203,6 +208,12 @@ def create_store(path: Path | str) -> Store:
     return _checked(connection, place, is_writable=True)
 
 
+def _batches(frame: nw.LazyFrame[Any]) -> Iterator[pa.RecordBatch]:
+    """Read the rows of a relation, some at a time."""
+    native: duckdb.DuckDBPyRelation = frame.to_native()
+    yield from native.to_arrow_reader(_BATCH)
+
+
 def _make_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     with engine_errors(path):
         is_new = not connection.sql("show all tables").limit(1).fetchall()
@@ -223,6 +234,12 @@ def _checked(connection: duckdb.DuckDBPyConnection, path: Path, *, is_writable: 
         raise StoreError(
             f"{path}: not a store (name another file; `enforcement sample` or `enforcement import` makes one)"
         ) from None
+    if version < STORE_VERSION:
+        connection.close()
+        raise StoreError(
+            f"{path}: a store of version {version}, this program reads version {STORE_VERSION}"
+            " (import its sources anew into another file)"
+        )
     if version > STORE_VERSION:
         connection.close()
         raise StoreError(

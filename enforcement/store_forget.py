@@ -21,6 +21,7 @@ class Forgotten:
 _DELETE_IMPORT: Final = {
     "imports": "delete from raw.imports where import_id = ?",
     "traffic": "delete from raw.traffic where import_id = ?",
+    "handover_days": "delete from raw.handover_days where import_id = ?",
     "sightings": "delete from raw.sightings where import_id = ?",
     "clock_starts": "delete from raw.clock_starts where import_id = ?",
     "decisions": "delete from raw.decisions where import_id = ?",
@@ -28,6 +29,7 @@ _DELETE_IMPORT: Final = {
 }
 _DELETE_BEFORE: Final = {
     "traffic": "delete from raw.traffic where day < (?::date - date '1970-01-01')",
+    "handover_days": "delete from raw.handover_days where day < (?::date - date '1970-01-01')",
     "sightings": "delete from raw.sightings where day < (?::date - date '1970-01-01')",
     "clock_starts": "delete from raw.clock_starts where first_detected_on < ?::date",
     "decisions": "delete from raw.decisions where decided_at < ?::date",
@@ -35,19 +37,20 @@ _DELETE_BEFORE: Final = {
 _REMEMBER_DAY: Final = """
 update raw.imports set forgotten_before = greatest(coalesce(forgotten_before, $day), $day)
 where import_id in (
-    from raw.traffic select import_id where day < ($day::date - date '1970-01-01')
+    from raw.handover_days select import_id where day < ($day::date - date '1970-01-01')
     union from raw.sightings select import_id where day < ($day::date - date '1970-01-01')
     union from raw.clock_starts select import_id where first_detected_on < $day
     union from raw.decisions select import_id where decided_at < $day
 )
 """
 _WITH_ROWS: Final = """
-from raw.traffic select import_id union from raw.sightings select import_id
+from raw.handover_days select import_id union from raw.sightings select import_id
 union from raw.clock_starts select import_id union from raw.decisions select import_id
 """
 _DROP_UNUSED: Final = """
 create temp table used as
-    select distinct server_id, build_id from raw.traffic union select distinct server_id, build_id from raw.sightings
+    select distinct server_id, build_id from raw.handover_days
+    union select distinct server_id, build_id from raw.sightings
     union select server_id, build_id from raw.clock_starts union select server_id, build_id from raw.decisions;
 delete from raw.servers where server_id not in (select server_id from used);
 delete from raw.builds where build_id not in (select build_id from used);

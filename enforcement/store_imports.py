@@ -113,6 +113,7 @@ def add_batch(
             _add_builds(connection, batch)
             overlap, sources = _overlap(connection)
             connection.execute(_INSERT_TRAFFIC, {"import_id": import_id})
+            connection.execute(_INSERT_DAYS, {"import_id": import_id})
             connection.execute(_INSERT_SIGHTINGS, {"import_id": import_id})
             connection.execute(_INSERT_REJECTS, {"import_id": import_id, "longest": _LONGEST_EXCERPT})
         if n_other_tenant:
@@ -147,6 +148,11 @@ select i.sent_at, (i.sent_at::date - date '1970-01-01')::smallint, minute(i.sent
 from incoming i join raw.servers s using (server)
     join raw.builds b on b.hop = i.hop::raw.hop and b.build is not distinct from i.build
 order by b.build_id, s.server_id, i.sent_at, i.route, i.messages
+"""
+_INSERT_DAYS: Final = """
+insert into raw.handover_days
+select server_id, build_id, route, day, sum(messages)::bigint, import_id from raw.traffic where import_id = $import_id
+group by all order by build_id, server_id, day, route
 """
 _INSERT_SIGHTINGS: Final = """
 insert into raw.sightings
@@ -233,7 +239,9 @@ def _overlap(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
             select distinct s.server_id, (i.sent_at::date - date '1970-01-01')::smallint as day
             from incoming i join raw.servers s using (server)
         ),
-        shared as (select server_id, day, t.import_id from days join raw.traffic t using (server_id, day) group by all)
+        shared as (
+            select server_id, day, t.import_id from days join raw.handover_days t using (server_id, day) group by all
+        )
         select count(distinct (server_id, day)), list(distinct import_id order by import_id) from shared
     """).fetchall()
     n_days, import_ids = rows[0]

@@ -6,10 +6,11 @@ from typing import Final
 
 import polars as pl
 
-STORE_VERSION: Final = 1
+STORE_VERSION: Final = 2
 
 # Tables live in the schema `raw`: ids and small integers, as the exposure pass wants them. No primary keys: their
-# indexes cost more than the imports, which are the only writers and keep ids unique.
+# indexes cost more than the imports, which are the only writers and keep ids unique. `handover_days` is `traffic`
+# without its times.
 TABLES: Final = """
 create schema raw;
 create type raw.hop as enum ('smtp', 'mapi');
@@ -24,6 +25,10 @@ create table raw.traffic (
     sent_at timestamp not null, day smallint not null, minute utinyint not null, minute_spread utinyint not null,
     server_id integer not null, build_id integer not null, route raw.route not null, messages integer not null,
     import_id integer not null
+);
+create table raw.handover_days (
+    server_id integer not null, build_id integer not null, route raw.route not null, day smallint not null,
+    messages bigint not null, import_id integer not null
 );
 create table raw.sightings (
     server_id integer not null, build_id integer not null, day smallint not null, hops bigint not null,

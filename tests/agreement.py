@@ -1,7 +1,6 @@
 """The package beside its slow twin: the same history given to both, and all they say of it compared."""
 
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -49,10 +48,6 @@ def history_of(
         )
         for one in messages
     ]
-    days: Counter[tuple[int, int, date, str]] = Counter()
-    for one in messages:
-        key = (server_ids[one.server], build_ids[one.build or "", one.hop], one.sent_at.date(), one.route)
-        days[key] += one.messages
     return History(
         servers=pl.DataFrame(
             [(server_ids[name], name, servers[name], offsets[name]) for name in server_ids],
@@ -63,9 +58,6 @@ def history_of(
             [(number, build or None, hop) for (build, hop), number in build_ids.items()],
             schema=dict(schema.BUILDS),
             orient="row",
-        ),
-        days=pl.DataFrame(
-            [(*key, count) for key, count in sorted(days.items())], schema=dict(schema.HANDOVER_DAYS), orient="row"
         ),
         clock_starts=pl.DataFrame(
             [(server_ids[one.server], build_ids[one.build or "", one.hop], one.first_detected_on) for one in starts],
