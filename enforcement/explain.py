@@ -9,12 +9,12 @@ import polars as pl
 
 from enforcement.builds import Build, Evidence, Hop
 from enforcement.catalogue import PRODUCTS, Catalogue, Placed, Release
+from enforcement.course import Background, Course, course
 from enforcement.decision import Decision, State, Still, decide, still_on
 from enforcement.history import History
 from enforcement.names import server_name, shown
 from enforcement.pauses import still_reasons
 from enforcement.policy import Cohort, Policy, Since, Window
-from enforcement.replay import Background, Course, course
 from enforcement.schema import BUILDS, SERVERS
 from enforcement.standing import standings
 from enforcement.verdict import Verdict

@@ -1,33 +1,70 @@
 """Traffic counted by clock and minute: all that a schedule needs to be judged, in one pass whatever the engine."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import narwhals as nw
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
-from enforcement.clock import cut_at_stages
 from enforcement.history import Period, Traffic
-from enforcement.policy import Policy, Window
+from enforcement.policy import MOST_DAYS, Policy, Route, Window
 from enforcement.schema import (
-    EXPOSURE_BY_DAY,
-    EXPOSURE_BY_GROUP,
     EXPOSURE_BY_SERVER,
-    Schema,
     conform,
     day_number,
 )
 
-LARGEST_CLOCK: Final = 400  # later days of a clock count as this one; the days of stages sum to at most as much
+Ints = npt.NDArray[np.int64]
+
+LARGEST_CLOCK: Final = MOST_DAYS  # later days of a clock count as this one: no stage begins after it
+CLOCKS: Final = LARGEST_CLOCK + 1
+STILL: Final = 60  # stands for the minute where the clock stands still: the verdict is the same at all of them
+MINUTES: Final = STILL + 1
 _PAIR: Final = ["server_id", "build_id"]
+_ROWS_AT_ONCE: Final = 8_000_000  # counted together: numpy adds up whole arrays of cells each time
+_DENSE_CELLS: Final = 2**25  # up to here cells are counted in an array with a place for each
+_LARGEST_INT32: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Subject messages by unit, clock and minute of the window.
+
+    `units`: what each unit is, a row each, counted from 0. `cells`, in rising order:
+    (unit * CLOCKS + clock) * MINUTES + minute, the minute being STILL where the clock stands still.
+    """
+
+    units: pl.DataFrame
+    cells: Ints
+    messages: Ints
+
+    def by_unit(self) -> pl.DataFrame:
+        """Give the columns of the units, and messages."""
+        summed = np.bincount(self.cells // (CLOCKS * MINUTES), self.messages, self.units.height)
+        return self.units.with_columns(messages=pl.Series(summed).cast(pl.Int64))
+
+    def rows(self) -> pl.DataFrame:
+        """Give the columns of the units, clock, running, k, messages; where the clock stands still, k is null."""
+        unit, rest = np.divmod(self.cells, CLOCKS * MINUTES)
+        clock, k = np.divmod(rest, MINUTES)
+        return self.units[unit].with_columns(
+            clock=pl.Series(clock).cast(pl.Int16),
+            running=pl.Series(k != STILL),
+            k=pl.when(pl.Series(k != STILL)).then(pl.Series(k)).cast(pl.Int8),
+            messages=pl.Series(self.messages),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """Subject messages by clock and minute, counted twice: EXPOSURE_BY_DAY and EXPOSURE_BY_GROUP."""
+    """Subject messages counted twice: by day, and by product and decile of tenants."""
 
-    by_day: pl.DataFrame
-    by_group: pl.DataFrame
+    by_day: Counts
+    by_group: Counts
 
 
 def exposure(
@@ -49,30 +86,34 @@ def exposure(
     >>> march = Period(date(2026, 3, 1), date(2026, 3, 31))
     >>> groups = segment.select("server_id", "build_id", product=pl.lit("2016"), decile=pl.lit(1))
     >>> policy = SimpleNamespace(window=Window.TOP, routes=["direct"])
-    >>> exposure(traffic, segment, groups, policy, march).by_day.select("clock", "k", "messages").rows()
-    [(4, 3, 2), (4, 40, 5)]
+    >>> exposure(traffic, segment, groups, policy, march).by_day.rows().select("day", "clock", "k", "messages").rows()
+    [(datetime.date(2026, 3, 5), 4, 3, 2), (datetime.date(2026, 3, 5), 4, 40, 5)]
     """
-    met = _subject(traffic, _bounded(segments, groups, period), policy)
-    clock = pl.col("clock_at_start") + pl.col("running") * (pl.col("day") - pl.col("from_day"))
-    by_day = _counted(met, ["day", "from_day", "clock_at_start", "running", "k"])
-    by_clock_day = _counted(met, ["clock_day", "running", "k", "product", "decile"])
+    days = pl.DataFrame({"day": pl.date_range(*period, eager=True)})
+    kinds = groups.select("product", "decile").unique().sort("product", "decile")
+    first = day_number(period.from_on)
+    cut = _cut(segments, period).join(
+        groups.join(kinds.with_row_index("unit"), on=["product", "decile"]).select(*_PAIR, "unit"), on=_PAIR
+    )
+    unit = pl.col("unit").cast(pl.Int32)
+    small = cut.select(
+        *_PAIR, "starts_day", "until_day", "running",
+        **_line("by_day", at_zero=pl.col("clock_at_zero") - first * CLOCKS, a_day=pl.col("slope") + CLOCKS),
+        **_line("by_group", at_zero=pl.col("clock_at_zero") + unit * CLOCKS, a_day=pl.col("slope")),
+    )  # fmt: skip
+    size = {"by_day": days.height * CLOCKS * MINUTES, "by_group": kinds.height * CLOCKS * MINUTES}
+    met = _subject(traffic, small, policy).select(*(_cell(name, size[name]) for name in size), "messages")
+    found = _counted(traffic, met, size)
     return Exposure(
-        by_day=_summed(
-            by_day.with_columns(
-                clock=clock.clip(upper_bound=LARGEST_CLOCK), day=pl.col("day").cast(pl.Int32).cast(pl.Date)
-            ),
-            EXPOSURE_BY_DAY,
-        ),
-        by_group=_summed(
-            by_clock_day.with_columns(clock=pl.col("clock_day").clip(upper_bound=LARGEST_CLOCK)), EXPOSURE_BY_GROUP
-        ),
+        by_day=Counts(units=days, cells=found["by_day"][0], messages=found["by_day"][1]),
+        by_group=Counts(units=kinds, cells=found["by_group"][0], messages=found["by_group"][1]),
     )
 
 
 def exposure_by_server(traffic: Traffic, segments: pl.DataFrame, policy: Policy, period: Period) -> pl.DataFrame:
     """Count the subject messages of each server by the policy's stage and minute: EXPOSURE_BY_SERVER.
 
-    This second pass answers who is hit; it knows the stages, so it is made again when they change.
+    This second pass answers who is hit; it knows where stages begin, so it is made again when that changes.
 
     >>> from datetime import date
     >>> from types import SimpleNamespace
@@ -84,60 +125,151 @@ def exposure_by_server(traffic: Traffic, segments: pl.DataFrame, policy: Policy,
     ...     "from_on": [date(2026, 3, 1)], "until_on": [date(2026, 6, 1)], "clock_at_start": 0, "running": True},
     ...     schema_overrides={"server_id": pl.Int32, "build_id": pl.Int32, "clock_at_start": pl.Int32})
     >>> march = Period(date(2026, 3, 1), date(2026, 3, 31))
-    >>> stages = {"stage_starts": (0, 2), "phases": ("report", "throttle")}
-    >>> policy = SimpleNamespace(window=Window.TOP, routes=["direct"], **stages)
+    >>> policy = SimpleNamespace(window=Window.TOP, routes=["direct"], stage_starts=(0, 2))
     >>> exposure_by_server(traffic, segment, policy, march).select("server_id", "stage", "k", "messages").rows()
     [(1, 2, 3, 2), (1, 2, 40, 5)]
     """
-    pieces = cut_at_stages(segments, policy)
-    nothing = pl.DataFrame(
-        schema={"server_id": pl.Int32, "build_id": pl.Int32, "product": pl.String, "decile": pl.Int8}
+    n_stages = len(policy.stage_starts)
+    servers = segments.select("server_id").unique().sort("server_id").with_row_index("unit")
+    size = servers.height * n_stages * MINUTES
+    small = (
+        _cut(segments, period)
+        .join(servers, on="server_id")
+        .select(
+            *_PAIR, "starts_day", "until_day", "running", "clock_at_zero", "slope",
+            start=pl.col("unit").cast(pl.Int64) * (n_stages * MINUTES) + STILL * (1 - pl.col("running")),
+        )
+    )  # fmt: skip
+    clock = nw.col("clock_at_zero") + nw.col("slope") * nw.col("day")
+    later = [(clock >= start).cast(nw.Int32) for start in policy.stage_starts[1:]]
+    stage = sum(later, start=nw.lit(0, nw.Int32))
+    cell = nw.col("start") + stage * MINUTES + nw.col("running") * nw.col("k")
+    met = _subject(traffic, small, policy).select(cell=cell.cast(_key_type(size)), messages=nw.col("messages"))
+    cells, messages = _counted(traffic, met, {"cell": size})["cell"]
+    unit, rest = np.divmod(cells, n_stages * MINUTES)
+    at, k = np.divmod(rest, MINUTES)
+    counted = servers.select("server_id")[unit].with_columns(
+        stage=pl.Series(at + 1), running=pl.Series(k != STILL), k=pl.Series(k), messages=pl.Series(messages)
     )
-    met = _subject(traffic, _bounded(pieces, nothing, period), policy)
-    return _summed(_counted(met, ["server_id", "stage", "running", "k"]), EXPOSURE_BY_SERVER)
+    return conform(counted.with_columns(k=pl.when("running").then("k")), EXPOSURE_BY_SERVER, what="exposure by server")
 
 
-def _bounded(segments: pl.DataFrame, groups: pl.DataFrame, period: Period) -> pl.DataFrame:
-    """Segments as the engines join them: days as numbers, none outside the period."""
+def _cut(segments: pl.DataFrame, period: Period) -> pl.DataFrame:
+    """Write segments as the engines join them: clock = clock_at_zero + slope * day, none outside the period.
+
+    They are cut where the clock has run for so long that it counts no further.
+    """
     first, last = day_number(period.from_on), day_number(period.to_on)
-    day = {
-        "from_day": pl.col("from_on").cast(pl.Int32),
-        "until_day": pl.col("until_on").cast(pl.Int32).fill_null(last + 1).clip(upper_bound=last + 1),
-    }
-    return (
-        segments.with_columns(**day)
-        .with_columns(starts_day=pl.col("from_day").clip(lower_bound=first))
-        .filter(pl.col("starts_day") < pl.col("until_day"))
-        .join(groups, on=_PAIR, how="left")
-        .with_columns(running=pl.col("running").cast(pl.Int8))
-        .drop("from_on", "until_on", "cohort", "spell", "phase", strict=False)
+    bounded = segments.select(
+        *_PAIR,
+        pl.col("running").cast(pl.Int32),
+        clock=pl.col("clock_at_start").cast(pl.Int32),
+        from_day=pl.col("from_on").cast(pl.Int32),
+        until_day=pl.col("until_on").cast(pl.Int32).fill_null(last + 1).clip(upper_bound=last + 1),
+    ).with_columns(full_day=pl.col("from_day") + LARGEST_CLOCK - pl.col("clock"))
+    is_full = (pl.col("running") == 1) & (pl.col("full_day") < pl.col("until_day"))
+    counting = bounded.filter(pl.col("clock") < LARGEST_CLOCK).with_columns(
+        slope=pl.col("running"), until_day=pl.when(is_full).then("full_day").otherwise("until_day")
     )
+    full = bounded.filter(is_full | (pl.col("clock") >= LARGEST_CLOCK)).with_columns(
+        slope=pl.lit(0, pl.Int32),
+        from_day=pl.max_horizontal("from_day", pl.when(is_full).then("full_day")),
+        clock=pl.lit(LARGEST_CLOCK, pl.Int32),
+    )
+    return (
+        pl.concat([counting, full])
+        .with_columns(
+            starts_day=pl.col("from_day").clip(lower_bound=first),
+            clock_at_zero=pl.col("clock") - pl.col("slope") * pl.col("from_day"),
+        )
+        .filter(pl.col("starts_day") < pl.col("until_day"))
+    )
+
+
+def _line(name: str, *, at_zero: pl.Expr, a_day: pl.Expr) -> dict[str, pl.Expr]:
+    """Write the cell of a hand-over as a line: start + day * step, and the minute where the clock runs."""
+    return {
+        f"{name}_start": at_zero * MINUTES + STILL * (1 - pl.col("running")),
+        f"{name}_step": a_day * MINUTES,
+    }
+
+
+def _cell(name: str, size: int) -> nw.Expr:
+    line = nw.col("day") * nw.col(f"{name}_step") + nw.col(f"{name}_start")
+    return (line + nw.col("running") * nw.col("k")).cast(_key_type(size)).alias(name)
+
+
+def _key_type(size: int) -> type[nw.Int32 | nw.Int64]:
+    return nw.Int32 if size <= _LARGEST_INT32 else nw.Int64
 
 
 def _subject(traffic: Traffic, segments: pl.DataFrame, policy: Policy) -> nw.LazyFrame[Any]:
-    """Join the traffic with the segments: one row a subject hand-over, with its clock and its minute of the window."""
+    """Join the traffic with the segments: one row a subject hand-over, with its minute of the window as k."""
     minute = "minute_spread" if policy.window is Window.SPREAD else "minute"
     builds = traffic.bring(segments.select("build_id").unique())
-    return (
-        traffic.frame
-        # Vulnerable builds are few, and stores are sorted by build: this lets an engine skip most of the traffic.
-        .join(builds, on="build_id", how="semi")
-        .filter(nw.col("route").is_in([str(route) for route in policy.routes]))
-        .join(traffic.bring(segments), on=_PAIR, how="inner")
-        .filter(nw.col("day") >= nw.col("starts_day"), nw.col("day") < nw.col("until_day"))
-        .with_columns(
-            k=nw.col(minute),
-            clock_day=nw.col("clock_at_start") + nw.col("running") * (nw.col("day") - nw.col("from_day")),
+    # Vulnerable builds are few, and stores are sorted by build: this lets an engine skip most of the traffic.
+    handed = traffic.frame.join(builds, on="build_id", how="semi")
+    routes = {str(route) for route in policy.routes}
+    if routes != {str(route) for route in Route}:
+        handed = handed.filter(
+            nw.any_horizontal(*(nw.col("route") == route for route in sorted(routes)), ignore_nulls=True)
         )
+    return (
+        handed.join(traffic.bring(segments), on=_PAIR, how="inner")
+        .filter(nw.col("day") >= nw.col("starts_day"), nw.col("day") < nw.col("until_day"))
+        .with_columns(k=nw.col(minute).cast(nw.Int32))
     )
 
 
-def _counted(met: nw.LazyFrame[Any], keys: list[str]) -> pl.DataFrame:
-    counted = met.group_by(keys).agg(nw.col("messages").sum())
-    return pl.DataFrame(counted.collect(backend="polars").to_native())
+def _counted(traffic: Traffic, met: nw.LazyFrame[Any], size: Mapping[str, int]) -> dict[str, tuple[Ints, Ints]]:
+    """Add up messages by each of some columns of cells: cells in rising order, and their messages."""
+    if traffic.sums_itself:
+        summed = {name: traffic.collected(met.group_by(name).agg(nw.col("messages").sum())).sort(name) for name in size}
+        return {
+            name: (table[name].cast(pl.Int64).to_numpy(), table["messages"].cast(pl.Int64).to_numpy())
+            for name, table in summed.items()
+        }
+    tallies = {name: _Tally(n_cells) for name, n_cells in size.items()}
+    for table in _gathered(traffic.batches(met)):
+        messages = table["messages"].to_numpy()
+        for name, tally in tallies.items():
+            tally.add(table[name].to_numpy(), messages)
+    return {name: tally.totals() for name, tally in tallies.items()}
 
 
-def _summed(counts: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    keys = [name for name in schema if name != "messages"]
-    summed = counts.group_by(keys).agg(pl.col("messages").cast(pl.Int64).sum()).sort(keys)
-    return conform(summed, schema, what="exposure")
+def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    waiting: list[pa.RecordBatch] = []
+    n_rows = 0
+    for batch in batches:
+        waiting.append(batch)
+        n_rows += batch.num_rows
+        if n_rows >= _ROWS_AT_ONCE:
+            yield pa.Table.from_batches(waiting)
+            waiting, n_rows = [], 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+class _Tally:
+    """Messages by cell, in an array with a place for each cell, or as rows when most places would be empty."""
+
+    def __init__(self, n_cells: int) -> None:
+        self._n_cells = n_cells
+        self._is_dense = n_cells <= _DENSE_CELLS
+        # Sums of whole numbers are exact in a float64 up to 2**53.
+        self._dense = np.zeros(n_cells if self._is_dense else 0)
+        self._sparse = pl.DataFrame(schema={"cell": pl.Int64, "messages": pl.Int64})
+
+    def add(self, cells: npt.NDArray[np.integer[Any]], messages: npt.NDArray[np.integer[Any]]) -> None:
+        if self._is_dense:
+            self._dense += np.bincount(cells, messages, self._n_cells)
+            return
+        more = pl.DataFrame({"cell": cells, "messages": messages}).cast(pl.Int64)
+        self._sparse = pl.concat([self._sparse, more.group_by("cell").agg(pl.col("messages").sum())])
+
+    def totals(self) -> tuple[Ints, Ints]:
+        if self._is_dense:
+            cells = np.flatnonzero(self._dense)
+            return cells, self._dense[cells].astype(np.int64)
+        summed = self._sparse.group_by("cell").agg(pl.col("messages").sum()).sort("cell")
+        return summed["cell"].to_numpy(), summed["messages"].to_numpy()

@@ -66,11 +66,15 @@ class History:
 
     def period(self) -> Period:
         """Give the first and last day with a hand-over; a history without any is an error."""
+        if self._ends is None:
+            raise LookupError("the history holds no hand-over (import mail, or make a sample)")
+        return self._ends
+
+    @cached_property
+    def _ends(self) -> Period | None:
         ends = self.traffic.days.select(first=nw.col("day").min(), last=nw.col("day").max())
         first, last = self.traffic.collected(ends).row(0)
-        if first is None:
-            raise LookupError("the history holds no hand-over (import mail, or make a sample)")
-        return Period(day_from_number(first), day_from_number(last))
+        return None if first is None else Period(day_from_number(first), day_from_number(last))
 
 
 def polars_traffic(frame: pl.DataFrame | pl.LazyFrame) -> Traffic:

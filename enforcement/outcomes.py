@@ -1,28 +1,21 @@
-"""What becomes of the exposed messages under a schedule: at once, delayed, rejected, expired, and how late."""
+"""What becomes of the exposed messages under schedules: at once, delayed, rejected, expired, and how late."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from enforcement.exposure import LARGEST_CLOCK, Exposure
-from enforcement.policy import Policy, Stage
-from enforcement.verdict import Outcome, Sender, follow
+from enforcement.exposure import Exposure
+from enforcement.fates import COUNTS, RETRIES, Floats, fates
+from enforcement.policy import Policy
+from enforcement.stage_sums import StageSums
+from enforcement.verdict import Held, Sender
 
-Floats = npt.NDArray[np.float64]
-
-# What is counted of messages; `retries` counts deferred tries, the others each message once.
-COUNTS: Final = ("at_once", "delayed", "rejected", "expired", "retries")
-_COUNT_OF: Final = {
-    Outcome.AT_ONCE: 0,
-    Outcome.DELAYED: 1,
-    Outcome.REJECTED: 2,
-    Outcome.EXPIRED: 3,
-}
-_RETRIES: Final = 4
+FIGURES: Final = ("mean", "p50", "p95", "p99")
+_SHARES: Final = np.array([0.50, 0.95, 0.99])
+_POLICIES_AT_ONCE: Final = 50  # what is gathered for them stays in the processor's cache
 _LATE_NOTICE_MINUTES: Final = (
     4 * 60
 )  # DelayNotificationTimeout: Microsoft, "Message retry, resubmit, and expiration intervals"
@@ -42,77 +35,140 @@ class Outcomes:
     delays: pl.DataFrame
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fates:
-    """The outcome of one message by stage and minute of the window: (stages, 60, COUNTS) and (stages, 60, delays)."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """Outcomes of many policies, as arrays whose first axis is the policy.
 
-    counts: Floats
-    delays: Floats
-    delay_minutes: tuple[int, ...]
-
-
-def fates(stages: Sequence[Stage], senders: Sequence[Sender]) -> Fates:
-    """Work out the outcome tables of stages for a mix of senders.
-
-    >>> exchange = Sender(name="Exchange", share=1.0, retry_minutes=(15,), gives_up_after_hours=48)
-    >>> table = fates([Stage(throttle=20, block=5)], [exchange])
-    >>> table.delay_minutes, table.counts[0].sum(axis=0).tolist()
-    ((15, 30), [35.0, 20.0, 5.0, 0.0, 25.0])
+    Counts end in an axis of COUNTS: by_day (policies, days, …), by_stage (policies, most stages, …: 0 past a policy's
+    last), by_group, by_product, by_decile. Delays end in an axis of FIGURES, in minutes, not a number where nothing was
+    delayed: stage_delay, product_delay, decile_delay. `late` is messages by stage and `delay_minutes`.
     """
-    met = [
-        (index, k, sender.share, follow(k, throttle=stage.throttle, block=stage.block, sender=sender))
-        for index, stage in enumerate(stages)
-        for k in range(60)
-        for sender in senders
-    ]
-    minutes = tuple(sorted({fate.delay_minutes for *_, fate in met if fate.outcome is Outcome.DELAYED}))
-    counts = np.zeros((len(stages), 60, len(COUNTS)))
-    delays = np.zeros((len(stages), 60, len(minutes)))
-    for index, k, share, fate in met:
-        counts[index, k, _COUNT_OF[fate.outcome]] += share
-        counts[index, k, _RETRIES] += share * fate.retries
-        if fate.outcome is Outcome.DELAYED:
-            delays[index, k, minutes.index(fate.delay_minutes)] += share
-    return Fates(counts=counts, delays=delays, delay_minutes=minutes)
+
+    policies: tuple[Policy, ...]
+    days: pl.DataFrame
+    groups: pl.DataFrame
+    products: tuple[str, ...]
+    deciles: tuple[int, ...]
+    delay_minutes: tuple[int, ...]
+    by_day: Floats
+    by_stage: Floats
+    by_group: Floats
+    by_product: Floats
+    by_decile: Floats
+    stage_delay: Floats
+    product_delay: Floats
+    decile_delay: Floats
+    late: Floats
+
+    @property
+    def totals(self) -> Floats:
+        """COUNTS of all messages of each policy: (policies, COUNTS)."""
+        return self.by_stage.sum(axis=1)
+
+    def outcomes(self, place: int = 0) -> Outcomes:
+        """Give one policy's outcomes as tables."""
+        phases = self.policies[place].phases
+        n_stages = len(phases)
+        stage, delay = np.nonzero(self.late[place])
+        by_stage = pl.DataFrame(
+            {"stage": range(1, n_stages + 1), "phase": [str(phase) for phase in phases]},
+            schema={"stage": pl.Int16, "phase": pl.String},
+        ).hstack(_counted(self.by_stage[place, :n_stages]))
+        return Outcomes(
+            by_day=self.days.hstack(_counted(self.by_day[place])),
+            by_stage=by_stage.select("stage", "phase", pl.sum_horizontal(COUNTS[:RETRIES]).alias("messages"), *COUNTS),
+            by_group=self.groups.hstack(_counted(self.by_group[place])),
+            delays=pl.DataFrame(
+                {
+                    "stage": (stage + 1).astype(np.int16),
+                    "delay_minutes": np.array(self.delay_minutes, dtype=np.int32)[delay],
+                    "messages": self.late[place][stage, delay],
+                }
+            ),
+        )
 
 
-def judge(exposure: Exposure, policy: Policy, senders: Sequence[Sender]) -> Outcomes:
-    """Judge a policy's stages on an exposure; the traffic is not read again.
+class Judge:
+    """Judges schedules on an exposure; the traffic is not read again.
+
+    What it works out for a pair of blocked and throttled minutes it keeps, so that the next schedule is only a few
+    subtractions.
 
     >>> from datetime import date
-    >>> from enforcement.policy import Cohort, Rule
+    >>> from enforcement.exposure import CLOCKS, MINUTES, Counts
+    >>> from enforcement.policy import Cohort, Rule, Stage
     >>> exchange = Sender(name="Exchange", share=1.0, retry_minutes=(15,), gives_up_after_hours=48)
     >>> policy = Policy(schema_version=1, name="small", rules=[Rule(name="unpatched", since="missing_since")],
     ...     cohorts=[Cohort(name="all", starts_on=date(2026, 1, 1))],
     ...     stages=[Stage(days=30), Stage(throttle=20, block=10)])
-    >>> counts = pl.DataFrame({"clock": [5, 35, 35], "running": True, "k": [0, 0, 12], "messages": [4, 2, 3]})
-    >>> exposed = Exposure(by_day=counts.with_columns(day=date(2026, 3, 1)),
-    ...     by_group=counts.with_columns(product=pl.lit("2016"), decile=pl.lit(1)))
-    >>> judge(exposed, policy, [exchange]).by_stage.select("stage", "at_once", "delayed", "rejected").rows()
+    >>> cells = np.array([5 * MINUTES, 35 * MINUTES, 35 * MINUTES + 12])
+    >>> units = pl.DataFrame({"day": [date(2026, 3, 1)]}), pl.DataFrame({"product": ["2016"], "decile": [1]})
+    >>> counts = [Counts(units=unit, cells=cells, messages=np.array([4, 2, 3])) for unit in units]
+    >>> judge = Judge(Exposure(by_day=counts[0], by_group=counts[1]), [exchange])
+    >>> judge.judge(policy).outcomes().by_stage.select("stage", "at_once", "delayed", "rejected").rows()
     [(1, 4.0, 0.0, 0.0), (2, 0.0, 3.0, 2.0)]
     """
-    table = fates(policy.stages, senders)
-    by_day_stage, running = _by_stage(exposure.by_day, ["day"], policy, table)
-    by_group_stage, _ = _by_stage(exposure.by_group, ["product", "decile"], policy, table)
-    phases = pl.DataFrame(
-        {"stage": range(1, len(policy.stages) + 1), "phase": [str(phase) for phase in policy.phases]},
-        schema={"stage": pl.Int16, "phase": pl.String},
-    )
-    return Outcomes(
-        by_day=_added(by_day_stage, ["day"]),
-        by_stage=phases.join(_added(by_day_stage, ["stage"]), on="stage", how="left")
-        .with_columns(pl.col(*COUNTS).fill_null(0.0))
-        .select("stage", "phase", pl.sum_horizontal(COUNTS[:_RETRIES]).alias("messages"), *COUNTS),
-        by_group=_added(by_group_stage, ["product", "decile"]),
-        delays=_late(running.sum(axis=0), table),
-    )
+
+    def __init__(self, exposure: Exposure, senders: Sequence[Sender]) -> None:
+        self._days, self._groups = exposure.by_day.units, exposure.by_group.units
+        self._products = tuple(self._groups["product"].unique().sort())
+        self._deciles = tuple(self._groups["decile"].unique().sort())
+        self._is_product = _members(self._groups["product"], self._products)
+        self._is_decile = _members(self._groups["decile"], self._deciles)
+        self._delay_minutes = fates([], senders).delay_minutes
+        self._by_day = StageSums(exposure.by_day, lambda pairs: fates(pairs, senders).counts)
+        self._by_group = StageSums(exposure.by_group, lambda pairs: _with_delays(pairs, senders))
+
+    def judge(self, policy: Policy) -> Judged:
+        """Judge one policy: all totals, by day, stage, product and decile."""
+        return self.judge_many([policy])
+
+    def judge_many(self, policies: Sequence[Policy]) -> Judged:
+        """Judge policies that differ in their stages alone; one matrix product serves all of them."""
+        pairs = dict.fromkeys(minutes for policy in policies for minutes in policy.stage_minutes)
+        self._by_day.prepare(list(pairs))
+        self._by_group.prepare(list(pairs))
+        parts = [
+            self._judged(policies[start : start + _POLICIES_AT_ONCE])
+            for start in range(0, len(policies), _POLICIES_AT_ONCE)
+        ]
+        n_stages = max(len(policy.stages) for policy in policies)
+        joined = {name: np.concatenate([_padded(part[name], name, n_stages) for part in parts]) for name in parts[0]}
+        return Judged(
+            policies=tuple(policies),
+            days=self._days,
+            groups=self._groups,
+            products=self._products,
+            deciles=self._deciles,
+            delay_minutes=self._delay_minutes,
+            **joined,
+        )
+
+    def _judged(self, policies: Sequence[Policy]) -> dict[str, Floats]:
+        days = self._by_day.sums(policies).sum(axis=1)  # (policies, COUNTS, days)
+        groups = self._by_group.sums(policies)  # (policies, stages, COUNTS and delays, groups)
+        of_stage, of_group = groups.sum(axis=3), groups.sum(axis=1)
+        of_product, of_decile = of_group @ self._is_product, of_group @ self._is_decile
+        n = len(COUNTS)
+        by_product, by_decile = of_product.swapaxes(1, 2), of_decile.swapaxes(1, 2)
+        return {
+            "by_day": days.swapaxes(1, 2),
+            "by_stage": of_stage[..., :n],
+            "by_group": of_group[:, :n].swapaxes(1, 2),
+            "by_product": by_product[..., :n],
+            "by_decile": by_decile[..., :n],
+            "stage_delay": delays_figured(of_stage[..., n:], self._delay_minutes),
+            "product_delay": delays_figured(by_product[..., n:], self._delay_minutes),
+            "decile_delay": delays_figured(by_decile[..., n:], self._delay_minutes),
+            "late": of_stage[..., n:],
+        }
 
 
 def server_outcomes(by_server: pl.DataFrame, policy: Policy, senders: Sequence[Sender]) -> pl.DataFrame:
     """Judge EXPOSURE_BY_SERVER: columns server_id, stage and COUNTS.
 
     >>> from datetime import date
-    >>> from enforcement.policy import Cohort, Rule
+    >>> from enforcement.policy import Cohort, Rule, Stage
     >>> exchange = Sender(name="Exchange", share=1.0, retry_minutes=(15,), gives_up_after_hours=48)
     >>> policy = Policy(schema_version=1, name="small", rules=[Rule(name="unpatched", since="missing_since")],
     ...     cohorts=[Cohort(name="all", starts_on=date(2026, 1, 1))],
@@ -121,31 +177,53 @@ def server_outcomes(by_server: pl.DataFrame, policy: Policy, senders: Sequence[S
     >>> server_outcomes(met, policy, [exchange]).select("server_id", "stage", "at_once", "rejected").rows()
     [(1, 2, 3.0, 2.0)]
     """
-    table = fates(policy.stages, senders)
-    counted, _ = _judged(by_server, ["server_id"], by_server["stage"].to_numpy() - 1, table)
-    return counted
+    table = fates(policy.stage_minutes, senders).counts
+    stage = by_server["stage"].to_numpy() - 1
+    still = np.zeros(len(COUNTS))
+    still[0] = 1.0  # at once
+    counts = (
+        np.where(
+            by_server["running"].to_numpy()[:, np.newaxis], table[stage, by_server["k"].fill_null(0).to_numpy()], still
+        )
+        * by_server["messages"].to_numpy()[:, np.newaxis]
+    )
+    return (
+        by_server.select("server_id", "stage")
+        .hstack(_counted(counts))
+        .group_by("server_id", "stage")
+        .agg(pl.col(*COUNTS).sum())
+        .sort("server_id", "stage")
+    )
+
+
+def delays_figured(late: Floats, delay_minutes: Sequence[int]) -> Floats:
+    """Give FIGURES of the delay of the delayed, in minutes; not a number where nothing was delayed.
+
+    Takes messages by how late they came along the last axis. A percentile is the smallest delay at which the cumulated
+    count reaches that share.
+
+    >>> delays_figured(np.array([[3.0, 1.0], [0.0, 0.0]]), [15, 30]).tolist()
+    [[18.75, 15.0, 30.0, 30.0], [nan, nan, nan, nan]]
+    """
+    minutes = np.array([*delay_minutes, np.nan])
+    total = late.sum(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        mean = late @ minutes[:-1, np.newaxis] / total
+    # Expected values carry rounding errors far below one message; they must not move a percentile.
+    reached = late.cumsum(axis=-1) + 1e-9 * total
+    place = (reached[..., np.newaxis, :] < (total * _SHARES)[..., np.newaxis]).sum(axis=-1)
+    return np.concatenate([mean, minutes[np.where(total > 0, place, len(delay_minutes))]], axis=-1)
 
 
 def delay_figures(delays: pl.DataFrame) -> dict[str, float | None]:
     """Give mean and percentiles of the delay of the delayed, in minutes; None: nothing was delayed.
 
-    A percentile is the smallest delay at which the cumulated count reaches that share.
-
     >>> delay_figures(pl.DataFrame({"delay_minutes": [15, 30], "messages": [3.0, 1.0]}))
-    {'mean': 18.75, 'p50': 15, 'p95': 30, 'p99': 30}
+    {'mean': 18.75, 'p50': 15.0, 'p95': 30.0, 'p99': 30.0}
     """
     by_delay = delays.group_by("delay_minutes").agg(pl.col("messages").sum()).sort("delay_minutes")
-    total = float(by_delay["messages"].sum())
-    if not total:
-        return {"mean": None, "p50": None, "p95": None, "p99": None}
-    mean = float((by_delay["delay_minutes"] * by_delay["messages"]).sum()) / total
-    # Expected values carry rounding errors far below one message; they must not move a percentile.
-    reached = by_delay["messages"].cum_sum() + 1e-9 * total
-    percentiles = {
-        f"p{share}": by_delay["delay_minutes"].item(int((reached < total * share / 100).sum()))
-        for share in (50, 95, 99)
-    }
-    return {"mean": mean, **percentiles}
+    found = delays_figured(by_delay["messages"].to_numpy(), by_delay["delay_minutes"].to_list())
+    return {name: None if np.isnan(figure) else float(figure) for name, figure in zip(FIGURES, found, strict=True)}
 
 
 def late_notices(delays: pl.DataFrame) -> float:
@@ -157,54 +235,23 @@ def late_notices(delays: pl.DataFrame) -> float:
     return float(delays.filter(pl.col("delay_minutes") > _LATE_NOTICE_MINUTES)["messages"].sum())
 
 
-def _by_stage(rows: pl.DataFrame, keys: list[str], policy: Policy, table: Fates) -> tuple[pl.DataFrame, Floats]:
-    stage_of_clock = np.array([policy.stage_at(clock) for clock in range(LARGEST_CLOCK + 1)])
-    return _judged(rows, keys, stage_of_clock[rows["clock"].to_numpy()], table)
+def _with_delays(pairs: Sequence[Held], senders: Sequence[Sender]) -> Floats:
+    table = fates(pairs, senders)
+    return np.concatenate([table.counts, table.delays], axis=2)
 
 
-def _judged(
-    rows: pl.DataFrame, keys: list[str], stage: npt.NDArray[np.int64], table: Fates
-) -> tuple[pl.DataFrame, Floats]:
-    """Judge counts by key, stage and minute; also give the counts that met a running clock (keys, stages, 60)."""
-    groups = rows.select(keys).unique(maintain_order=True)
-    n_groups, n_stages = groups.height, table.counts.shape[0]
-    group = rows.select(keys).join(groups.with_row_index("group"), on=keys, how="left", maintain_order="left")["group"]
-    cell = (group.to_numpy().astype(np.int64) * n_stages + stage) * 60 + rows["k"].to_numpy()
-    messages = rows["messages"].to_numpy().astype(np.float64)
-    is_running = rows["running"].to_numpy()
-    shape = (n_groups, n_stages, 60)
-    running = _cells(cell[is_running], messages[is_running], shape)
-    still = _cells(cell[~is_running], messages[~is_running], shape)
-    counts = np.matmul(running.transpose(1, 0, 2), table.counts).transpose(1, 0, 2)  # (groups, stages, COUNTS)
-    counts[:, :, _COUNT_OF[Outcome.AT_ONCE]] += still.sum(axis=2)
-    judged = (
-        groups.join(
-            pl.DataFrame({"stage": np.arange(1, n_stages + 1, dtype=np.int16)}),
-            how="cross",
-            maintain_order="left_right",
-        )
-        .hstack(pl.DataFrame(counts.reshape(-1, len(COUNTS)), schema=COUNTS))
-        .filter(pl.sum_horizontal(COUNTS) > 0)
-    )
-    return judged, running
+def _members(of: pl.Series, parts: Sequence[object]) -> Floats:
+    """Say which group belongs to which part: (groups, parts), 1 or 0."""
+    return np.array([of == part for part in parts], dtype=np.float64).reshape(len(parts), len(of)).T
 
 
-def _cells(cell: npt.NDArray[np.int64], messages: Floats, shape: tuple[int, int, int]) -> Floats:
-    return np.bincount(cell, messages, minlength=int(np.prod(shape))).astype(np.float64).reshape(shape)
+def _padded(part: Floats, name: str, n_stages: int) -> Floats:
+    """Fill arrays by stage up to the most stages of any policy."""
+    if name not in ("by_stage", "stage_delay", "late") or part.shape[1] == n_stages:
+        return part
+    filler = np.nan if name == "stage_delay" else 0.0
+    return np.pad(part, ((0, 0), (0, n_stages - part.shape[1]), (0, 0)), constant_values=filler)
 
 
-def _added(judged: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
-    return judged.group_by(keys).agg(pl.col(*COUNTS).sum()).sort(keys)
-
-
-def _late(running: Floats, table: Fates) -> pl.DataFrame:
-    """How late the delayed messages came: (stages, 60) counts against the delays of their minutes."""
-    late = np.einsum("sk,skd->sd", running, table.delays)
-    stage, delay = np.nonzero(late)
-    return pl.DataFrame(
-        {
-            "stage": (stage + 1).astype(np.int16),
-            "delay_minutes": np.array(table.delay_minutes, dtype=np.int32)[delay],
-            "messages": late[stage, delay],
-        }
-    )
+def _counted(counts: Floats) -> pl.DataFrame:
+    return pl.DataFrame(np.ascontiguousarray(counts), schema=COUNTS)

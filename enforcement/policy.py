@@ -27,6 +27,7 @@ from enforcement.policy_values import (
     distinct,
     problem,
 )
+from enforcement.verdict import Held
 
 SCHEMA_VERSION: Final = 1
 NO_POLICY: Final = "none"  # the baseline under which nothing is enforced
@@ -367,6 +368,11 @@ class Policy(BaseModel):
     def stage_starts(self) -> tuple[int, ...]:
         """The clock on which each stage starts; the first at 0."""
         return (0, *accumulate(stage.days or 0 for stage in self.stages[:-1]))
+
+    @cached_property
+    def stage_minutes(self) -> tuple[Held, ...]:
+        """The minutes of each stage."""
+        return tuple(Held(block=stage.block, throttle=stage.throttle) for stage in self.stages)
 
     @cached_property
     def phases(self) -> tuple[Phase, ...]:

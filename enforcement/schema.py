@@ -105,31 +105,31 @@ SEGMENTS: Final[Schema] = {
     "running": pl.Boolean,
 }
 
-# A row: subject messages of a day that meet one clock and minute of the window.
-EXPOSURE_BY_DAY: Final[Schema] = {
-    "day": pl.Date,
-    "clock": pl.Int16,
-    "running": pl.Boolean,
-    "k": pl.Int8,
-    "messages": pl.Int64,
-}
-
-# A row: subject messages of a product and a decile of tenants that meet one clock and minute of the window.
-EXPOSURE_BY_GROUP: Final[Schema] = {
-    "clock": pl.Int16,
-    "running": pl.Boolean,
-    "k": pl.Int8,
-    "product": pl.String,
-    "decile": pl.Int8,
-    "messages": pl.Int64,
-}
-
-# A row: subject messages of a server in a stage that meet one minute of the window.
+# A row: subject messages of a server in a stage that meet one minute of the window; `k` null: the clock stands still.
 EXPOSURE_BY_SERVER: Final[Schema] = {
     "server_id": pl.Int32,
     "stage": pl.Int16,
     "running": pl.Boolean,
     "k": pl.Int8,
+    "messages": pl.Int64,
+}
+
+# A row: all messages read of a server with a build in a period; `vulnerable`: of the days on which the build is so.
+MAIL_BY_PAIR: Final[Schema] = {
+    "server_id": pl.Int32,
+    "build_id": pl.Int32,
+    "read": pl.Int64,
+    "vulnerable": pl.Int64,
+}
+
+# A row: all messages read of a day that came by one route from servers of one decile with one build.
+# `started`: whether a cohort takes them in that day; null when none ever does.
+MAIL_BY_KIND: Final[Schema] = {
+    "build_id": pl.Int32,
+    "route": pl.String,
+    "day": pl.Date,
+    "decile": pl.Int8,
+    "started": pl.Boolean,
     "messages": pl.Int64,
 }
 

@@ -23,6 +23,13 @@ class Outcome(StrEnum):
     EXPIRED = "expired"  # its sender gave up
 
 
+class Held(NamedTuple):
+    """The minutes of each hour in which mail is rejected, and after them those in which it is deferred."""
+
+    block: int
+    throttle: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
     """How a share of the senders tries again: the waits between tries (the last repeats), and when it gives up."""

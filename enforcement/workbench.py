@@ -14,6 +14,7 @@ import polars as pl
 from enforcement import __version__, sample, shipped
 from enforcement.builds import Build, Hop
 from enforcement.check import Lint, lints
+from enforcement.course import Background
 from enforcement.explain import Case, Seen, explain, find_server
 from enforcement.export.calendar import calendar
 from enforcement.export.manifest import MANIFEST_NAME, Origin
@@ -24,7 +25,7 @@ from enforcement.importers.batch import Batch
 from enforcement.importers.sources import Source
 from enforcement.pauses import read_ledger
 from enforcement.policy import Policy, Route
-from enforcement.replay import Background, Replay, replay
+from enforcement.replay import Replay, replay
 from enforcement.sample import Extent
 from enforcement.schema import PAUSES, REJECTS
 from enforcement.standing import standings
@@ -169,14 +170,15 @@ def fleet_on(policy: str | Policy, setting: Setting) -> Fleet:
     with open_store(setting.store) as store:
         history = store.history(to_on=setting.to_on)
         sightings = store.sightings()
-    period = setting.period(history)
+        days = history.days
+        period = setting.period(history)
     table = standings(history.builds, shipped.load_catalogue(), rules)
     when = Reckoning(period.to_on, rules.silent_after_days)
     return Fleet(
         as_of=period.to_on,
         policy=rules,
-        servers=fleet(history.days, sightings, history.servers, table, when),
-        standing_by_day=standing_by_day(history.days, table, rules, period),
+        servers=fleet(days, sightings, history.servers, table, when),
+        standing_by_day=standing_by_day(days, table, rules, period),
         history=history,
     )
 
@@ -208,7 +210,7 @@ def explain_message(policy: str | Policy, setting: Setting, *, server: str, at: 
             seen = Seen(server=row, build=str(Build.parse(build)), hop=Hop.SMTP, route=Route.DIRECT)
         else:
             seen = _last_seen(store, row, at)
-    return explain(history, rules, setting.background(), seen, at)
+        return explain(history, rules, setting.background(), seen, at)
 
 
 def _last_seen(store: Store, row: dict[str, object], at: datetime) -> Seen:

@@ -14,6 +14,7 @@ from reference_clock import ClockStart, DayState, Fleet, Message, Pause, stage_a
 
 from enforcement import schema, verdict
 from enforcement.builds import Hop
+from enforcement.course import Background, Course
 from enforcement.decision import decide
 from enforcement.explain import Seen, state_of
 from enforcement.history import History, Period, polars_traffic
@@ -21,7 +22,7 @@ from enforcement.importers.batch import Batch
 from enforcement.outcomes import delay_figures, late_notices
 from enforcement.pauses import read_ledger
 from enforcement.policy import Policy
-from enforcement.replay import Background, Course, Replay, replay
+from enforcement.replay import Replay, replay
 from enforcement.shipped import load_catalogue
 
 COUNTS = ("subject", "at_once", "delayed", "rejected", "expired", "retries", "lost", "accepted_vulnerable")

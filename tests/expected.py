@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from enforcement import shipped
-from enforcement.outcomes import COUNTS
+from enforcement.fates import COUNTS
 from enforcement.replay import Replay
 from enforcement.sample import Extent
 from enforcement.workbench import Setting, make_sample, replay_policies

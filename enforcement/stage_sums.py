@@ -1,0 +1,126 @@
+"""Exposed messages added up by stage: with counts cumulated along the clock, a stage is one subtraction."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from enforcement.exposure import CLOCKS, MINUTES, STILL, Counts, Ints
+from enforcement.fates import AT_ONCE, Floats
+from enforcement.policy import Policy
+from enforcement.verdict import Held
+
+_MOST_EMPTY: Final = 16  # times as many places as counts: then counts stay rows
+_TABLE_OCTETS: Final = 512 * 1024**2  # of all tables kept
+
+# Expected outcomes of one message: (pairs of minutes, 60, measures).
+Worth = Callable[[Sequence[Held]], Floats]
+
+
+class StageSums:
+    """Adds up what messages are worth, by unit and stage, for any stages.
+
+    A worth gives measures of one message by minute of the window, the first of them AT_ONCE.
+    """
+
+    def __init__(self, counts: Counts, worth: Worth) -> None:
+        unit, rest = np.divmod(counts.cells, CLOCKS * MINUTES)
+        clock, minute = np.divmod(rest, MINUTES)
+        clocks = np.unique(clock)
+        self._n_units = counts.units.height
+        is_sparse = (len(clocks) + 1) * self._n_units * MINUTES > _MOST_EMPTY * max(len(clock), 1)
+        self._sums: _Cumulated | _Rows = (
+            _Rows(self._n_units, (unit, clock, minute), counts.messages, worth)
+            if is_sparse
+            else _Cumulated(self._n_units, (unit, clock, minute), counts.messages, worth)
+        )
+
+    def prepare(self, pairs: Sequence[Held]) -> None:
+        """Work out what stages with these minutes will need, all at once."""
+        self._sums.prepare(pairs)
+
+    def sums(self, policies: Sequence[Policy]) -> Floats:
+        """Add up by policy, stage, measure and unit; 0 past a policy's last stage."""
+        return self._sums.sums(policies)
+
+
+class _Cumulated:
+    """Counts with a place for each clock and unit, cumulated along the clock; a table of measures a pair of minutes."""
+
+    def __init__(self, n_units: int, at: tuple[Ints, Ints, Ints], messages: Ints, worth: Worth) -> None:
+        unit, clock, minute = at
+        self._clocks, place = np.unique(clock, return_inverse=True)
+        self._worth = worth
+        self._n_measures = worth([]).shape[2]
+        shape = (MINUTES, len(self._clocks) + 1, n_units)
+        counts = np.zeros(shape)
+        counts[minute, place + 1, unit] = messages
+        np.cumsum(counts, axis=1, out=counts)
+        self._running, self._still = counts[:STILL].reshape(STILL, -1), counts[STILL]
+        self._shape = shape[1:]
+        self._tables: OrderedDict[Held, Floats] = OrderedDict()  # the longest unused first
+
+    def prepare(self, pairs: Sequence[Held]) -> None:
+        new = [pair for pair in pairs if pair not in self._tables][: self._most_tables]
+        if not new:
+            return
+        worth = self._worth(new).swapaxes(1, 2).reshape(-1, STILL)
+        tables = (worth @ self._running).reshape(len(new), self._n_measures, *self._shape)
+        tables[:, AT_ONCE] += self._still  # the verdict is accept while the clock stands still
+        self._tables.update(zip(new, tables, strict=True))
+        while len(self._tables) > self._most_tables:
+            self._tables.popitem(last=False)
+
+    @property
+    def _most_tables(self) -> int:
+        return max(8, _TABLE_OCTETS // (8 * self._n_measures * self._shape[0] * self._shape[1]))
+
+    def sums(self, policies: Sequence[Policy]) -> Floats:
+        n_stages = max(len(policy.stages) for policy in policies)
+        found = np.zeros((len(policies), n_stages, self._n_measures, self._shape[1]))
+        uses: dict[Held, list[tuple[int, int, int, int]]] = {}
+        for number, policy in enumerate(policies):
+            ends = self._clocks.searchsorted([*policy.stage_starts, CLOCKS]).tolist()
+            for stage, minutes in enumerate(policy.stage_minutes):
+                uses.setdefault(minutes, []).append((number, stage, ends[stage], ends[stage + 1]))
+        for minutes, places in uses.items():
+            numbers, stages, first, last = zip(*places, strict=True)
+            table = self._table(minutes)
+            found[numbers, stages] = (table[:, last] - table[:, first]).swapaxes(0, 1)
+        return found
+
+    def _table(self, minutes: Held) -> Floats:
+        if minutes not in self._tables:
+            self.prepare([minutes])
+        self._tables.move_to_end(minutes)
+        return self._tables[minutes]
+
+
+class _Rows:
+    """Counts as rows, for histories of which most days and clocks hold nothing."""
+
+    def __init__(self, n_units: int, at: tuple[Ints, Ints, Ints], messages: Ints, worth: Worth) -> None:
+        self._unit, self._clock, self._minute = at
+        self._messages = messages.astype(np.float64)
+        self._n_units = n_units
+        self._worth = worth
+
+    def prepare(self, pairs: Sequence[Held]) -> None:
+        """Rows are judged as they are."""
+
+    def sums(self, policies: Sequence[Policy]) -> Floats:
+        n_stages = max(len(policy.stages) for policy in policies)
+        sums = [self._of_one(policy) for policy in policies]
+        return np.stack([np.pad(each, ((0, n_stages - len(each)), (0, 0), (0, 0))) for each in sums])
+
+    def _of_one(self, policy: Policy) -> Floats:
+        worth = self._worth(policy.stage_minutes)
+        n_stages = len(policy.stages)
+        stage = np.searchsorted(policy.stage_starts, self._clock, side="right") - 1
+        cell = (stage * self._n_units + self._unit) * MINUTES + self._minute
+        shape = (n_stages, self._n_units, MINUTES)
+        counts = np.bincount(cell, self._messages, int(np.prod(shape))).reshape(shape)
+        sums = (counts[:, :, :STILL] @ worth).swapaxes(1, 2)
+        sums[:, AT_ONCE] += counts[:, :, STILL]
+        return sums
