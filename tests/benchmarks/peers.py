@@ -5,7 +5,7 @@ skip most row groups, keys worked out once a segment, integers counted by `np.bi
 of them uses our exposure or our outcomes; only the fate of one message is `follow`'s, the definition of the word.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,7 @@ FIRST: Final = day_number(FIRST_ON)
 CLOCKS: Final = 401  # clocks of 0 to 400
 MINUTES: Final = 64  # 60, and room that makes keys cheap
 OUTCOMES: Final = (Outcome.AT_ONCE, Outcome.DELAYED, Outcome.REJECTED, Outcome.EXPIRED)
+BROKEN_ROWS: Final = 1000  # of the table to import
 _CHUNK: Final = 2_000_000  # rows counted at a time: keys and counts of so many stay in the cache
 _BATCH: Final = 1_000_000
 
@@ -58,15 +59,16 @@ class Cubes:
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """What a schedule does: messages by OUTCOMES, then retries, of days, stages and groups; delays by stage.
+    """What a schedule does: messages by OUTCOMES, then retries, of days, stages and groups; and delays.
 
-    delays: stage (from 0) → percentiles 50, 95 and 99 of the delayed, in minutes; None where there is none.
+    delays: percentiles 50, 95 and 99 of the delayed, in minutes, of each stage, product and decile, one under the other;
+    not a number where nothing is delayed.
     """
 
     by_day: Floats
     by_stage: Floats
     by_group: Floats
-    percentiles: tuple[tuple[int | None, ...], ...]
+    delays: Floats
 
 
 def inputs(segments: pl.DataFrame, groups: pl.DataFrame) -> Inputs:
@@ -197,6 +199,7 @@ def sql_schedule(
         np.bincount(key[of_group], messages[of_group], given.groups.height * len(stages) * 120).reshape(
             given.groups.height, len(stages), 2, 60
         ),
+        given.groups,
         stages,
         senders,
     )
@@ -213,15 +216,42 @@ def write_parquet(connection: duckdb.DuckDBPyConnection, path: Path, *, rows: st
     )
 
 
+def write_events(connection: duckdb.DuckDBPyConnection, path: Path, *, of: int, some: int) -> None:
+    """Copy some messages of a store, evenly drawn, in order of time."""
+    connection.execute(f"""
+        copy (
+            select day, minute, server_id, build_id, messages, (epoch(sent_at)::bigint // 60)::int as at_minute
+            from raw.traffic where hash(sent_at, server_id) % {max(of // some, 1)} = 0 order by sent_at, server_id
+        ) to '{path}' (format parquet)
+    """)
+
+
+def write_table(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Write a store's traffic as a log would come: names and builds as text, in order of time, some rows broken."""
+    connection.execute(f"""
+        copy (
+            with rows as (
+                select sent_at, server, build, route::varchar as route, messages from raw.traffic
+                join raw.servers using (server_id) join raw.builds using (build_id)
+            ),
+            broken as (
+                (select sent_at, 'no name at all!' as server, build, route, messages from rows limit {BROKEN_ROWS // 2})
+                union all
+                (select sent_at, server, '15' as build, route, messages from rows limit {BROKEN_ROWS // 2})
+            )
+            from (from rows union all from broken) order by sent_at, server
+        ) to '{path}' (format parquet)
+    """)
+
+
 def polars_schedule(path: Path, given: Inputs, stages: Sequence[Stage], senders: Sequence[Sender]) -> Totals:
     """Judge one schedule: Polars gives the keys in a stream, numpy counts them; `group_by` takes longer."""
     clock = pl.col("clock_at_0") + pl.col("running") * pl.col("day")
-    starts = stage_starts(stages)
-    stage = pl.when(clock < starts[1]).then(0) if len(starts) > 1 else pl.when(clock >= 0).then(0)
-    for index, ends in enumerate(starts[2:], 1):
-        stage = stage.when(clock < ends).then(index)
     n = len(stages)
-    of_stage = (stage.otherwise(n - 1).cast(pl.Int32) * 2 + pl.col("running")) * 60 + pl.col("minute")
+    stage = pl.lit(n - 1)
+    for index, ends in reversed(list(enumerate(stage_starts(stages)[1:]))):
+        stage = pl.when(clock < ends).then(index).otherwise(stage)
+    of_stage = (stage.cast(pl.Int32) * 2 + pl.col("running")) * 60 + pl.col("minute")
     rows = (
         pl.scan_parquet(path)
         .filter(pl.col("build_id").is_in(given.builds))
@@ -239,6 +269,7 @@ def polars_schedule(path: Path, given: Inputs, stages: Sequence[Stage], senders:
     return fold(
         np.bincount(rows["a"].to_numpy(), messages, DAYS * n * 120).reshape(DAYS, n, 2, 60),
         np.bincount(rows["b"].to_numpy(), messages, n_groups * n * 120).reshape(n_groups, n, 2, 60),
+        given.groups,
         stages,
         senders,
     )
@@ -288,15 +319,14 @@ def simpy_schedule(path: Path, given: Inputs, stages: Sequence[Stage], sender: S
     for server, build, *life in given.segments.select(columns).iter_rows():
         lives.setdefault((server, build), []).append(tuple(life))
     stage_of_clock = stages_of_clock(stages)
+    n_groups = given.groups.height
     waits, gives_up = sender.retry_minutes, sender.gives_up_after_hours * 60
     nothing: list[tuple[int, int, int, int, int]] = []
 
     def simulate() -> Totals:
         environment = simpy.Environment()
-        counts = {
-            "day": np.zeros((DAYS, 5)), "stage": np.zeros((len(stages), 5)), "group": np.zeros((given.groups.height, 5))
-        }  # fmt: skip
-        late: list[dict[int, float]] = [{} for _ in stages]
+        counts = {"day": np.zeros((DAYS, 5)), "stage": np.zeros((len(stages), 5)), "group": np.zeros((n_groups, 5))}
+        late: dict[int, Floats] = {}
 
         def note(day: int, stage: int, group: int, outcome: int, deferred: int) -> None:
             for table, place in (("day", day), ("stage", stage), ("group", group)):
@@ -319,8 +349,7 @@ def simpy_schedule(path: Path, given: Inputs, stages: Sequence[Stage], sender: S
             if verdict is Verdict.REJECT:
                 note(day, stage, group, 2, deferred)
             elif deferred:
-                waited = environment.now - began
-                late[stage][waited] = late[stage].get(waited, 0.0) + 1
+                late.setdefault(environment.now - began, np.zeros((n_groups, len(stages))))[group, stage] += 1
                 note(day, stage, group, 1, deferred)
             else:
                 note(day, stage, group, 0, 0)
@@ -343,7 +372,7 @@ def simpy_schedule(path: Path, given: Inputs, stages: Sequence[Stage], sender: S
             by_day=counts["day"],
             by_stage=counts["stage"],
             by_group=counts["group"],
-            percentiles=tuple(_percentiles(sorted(of_stage.items())) for of_stage in late),
+            delays=delays_of(dict(sorted(late.items())), given.groups),
         )
 
     return simulate
@@ -365,11 +394,13 @@ def stages_of_clock(stages: Sequence[Stage]) -> list[int]:
     return (np.searchsorted(stage_starts(stages), np.arange(CLOCKS), side="right") - 1).tolist()
 
 
-def fold(days: Floats, groups: Floats, stages: Sequence[Stage], senders: Sequence[Sender]) -> Totals:
+def fold(
+    days: Floats, groups: Floats, named: pl.DataFrame, stages: Sequence[Stage], senders: Sequence[Sender]
+) -> Totals:
     """Turn counts by (day or group, stage, running, minute) into what becomes of the messages."""
     counts = np.zeros((len(stages), 2, 60, 5))
     counts[:, 0, :, 0] = 1.0  # the clock stands still: accepted at once
-    late: list[dict[int, Floats]] = [{} for _ in stages]
+    late: dict[int, Floats] = {}
     for index, stage in enumerate(stages):
         for k in range(60):
             for sender in senders:
@@ -377,32 +408,36 @@ def fold(days: Floats, groups: Floats, stages: Sequence[Stage], senders: Sequenc
                 counts[index, 1, k, OUTCOMES.index(fate.outcome)] += sender.share
                 counts[index, 1, k, 4] += sender.share * fate.retries
                 if fate.outcome is Outcome.DELAYED:
-                    late[index].setdefault(fate.delay_minutes, np.zeros(60))[k] += sender.share
-    running = days[:, :, 1].sum(axis=0)
-    of_stage = days.sum(axis=0)
+                    late.setdefault(fate.delay_minutes, np.zeros((len(stages), 60)))[index, k] += sender.share
+    running = groups[:, :, 1]
+    by_delay = {delay: np.einsum("gsk,sk->gs", running, share) for delay, share in sorted(late.items())}
     return Totals(
         by_day=np.tensordot(days, counts, 3),
-        by_stage=np.einsum("srk,srkc->sc", of_stage, counts),
+        by_stage=np.einsum("srk,srkc->sc", groups.sum(axis=0), counts),
         by_group=np.tensordot(groups, counts, 3),
-        percentiles=tuple(
-            _percentiles([(delay, float(running[index] @ share)) for delay, share in sorted(late[index].items())])
-            for index in range(len(stages))
-        ),
+        delays=delays_of(by_delay, named),
     )
 
 
-def _percentiles(late: list[tuple[int, float]]) -> tuple[int | None, ...]:
+def delays_of(by_delay: Mapping[int, Floats], named: pl.DataFrame) -> Floats:
+    """Give the percentiles of Totals from messages by delay: (groups, stages) each, delays in rising order."""
+    parts = []
+    if by_delay:
+        minutes, late = np.array(list(by_delay)), np.stack(list(by_delay.values()), axis=-1)
+        of_group = late.sum(axis=1)
+        parts += list(late.sum(axis=0))
+        for name in ("product", "decile"):
+            for part in named[name].unique().sort():
+                parts.append(of_group[(named[name] == part).to_numpy()].sum(axis=0))
+        return np.array([_percentiles(minutes, messages) for messages in parts])
+    return np.full((0, 3), np.nan)
+
+
+def _percentiles(minutes: Ints, messages: Floats) -> list[float]:
     """Give the smallest delays at which the cumulated count reaches 50, 95 and 99 of 100."""
-    total = sum(messages for _, messages in late)
+    total = messages.sum()
     if not total:
-        return (None, None, None)
-    found = []
-    for share in (50, 95, 99):
-        reached = 0.0
-        for delay, messages in late:
-            reached += messages
-            # Expected values carry rounding errors far below one message.
-            if reached + 1e-9 * total >= total * share / 100:
-                found.append(delay)
-                break
-    return tuple(found)
+        return [np.nan] * 3
+    # Expected values carry rounding errors far below one message.
+    reached = messages.cumsum() + 1e-9 * total
+    return [float(minutes[(reached < total * share / 100).sum()]) for share in (50, 95, 99)]
