@@ -205,26 +205,44 @@ def _expect_agreement(agreed: dict[tuple[object, ...], tuple[Any, str]], job: Jo
 
 def table(results: Results, messages: int, sizes: list[int], schedules: int) -> Iterator[Row]:
     """Give a line for each measure that the kernel is judged by, as far as it was measured."""
-    yield _ratio("exposure pass, both counts ÷ DuckDB by day and minute of sent_at", results.ratio("our_pass", "bare"), 1.0, 0.7)
+    yield _ratio(
+        "exposure pass, both counts ÷ DuckDB by day and minute of sent_at", results.ratio("our_pass", "bare"), 1.0, 0.7
+    )
     yield _ratio("exposure pass ÷ count(*) by day", results.ratio("our_pass", "bare_by_day"), 2.2, 1.5)
     one_more = results.wall("our_one_more") / ONE_BY_ONE * 1000
     cpu = results.cpu("our_one_more") / ONE_BY_ONE * 1000
-    yield _row("one more schedule, all totals with percentiles", one_more, 4.0, 0.5, f"{one_more:.2f} ms (CPU {cpu:.2f})", "ms")
+    yield _row(
+        "one more schedule, all totals with percentiles", one_more, 4.0, 0.5, f"{one_more:.2f} ms (CPU {cpu:.2f})", "ms"
+    )
     yield _ratio(f"{MANY:,} schedules ÷ one from cold", results.ratio("our_thousand", "our_one"), 2.3, 1.3)
     wall, cpu = results.ratio("sql_schedules", "our_hundred", HUNDRED / schedules)
     yield _row(
         f"{HUNDRED} schedules end to end ÷ hand-written SQL" + ("" if schedules == HUNDRED else f" ({schedules} measured)"),
         1 / wall, 1 / 60, 1 / 100, f"1/{wall:.0f} (CPU 1/{cpu:.0f})", "1/",
     )  # fmt: skip
-    yield _ratio("narwhals on DuckDB ÷ hand-written SQL of the same pass", results.ratio("our_pass", "sql_pass"), 1.15, 1.05)
+    yield _ratio(
+        "narwhals on DuckDB ÷ hand-written SQL of the same pass", results.ratio("our_pass", "sql_pass"), 1.15, 1.05
+    )
     base, largest = f"our_pass, {messages:,}", f"our_pass, {sizes[-1]:,}"
     peak, peak_of_largest = (results.median(name, "peak_gb") for name in (base, largest))
     growth = peak_of_largest / peak - 1
     told = f"{peak:.2f} and {peak_of_largest:.2f} GB, {growth:+.0%}"
-    state = "aim" if peak_of_largest <= 1.2 and growth <= 0.2 else "must" if peak_of_largest <= 1.2 and growth <= 0.4 else "MISSED"
+    state = (
+        "aim"
+        if peak_of_largest <= 1.2 and growth <= 0.2
+        else "must"
+        if peak_of_largest <= 1.2 and growth <= 0.4
+        else "MISSED"
+    )
     if sizes[-1] > messages:
         of = f"{_millions(messages)} and {_millions(sizes[-1])}"
-        yield Row(measure=f"peak memory of the pass, {of} (DuckDB limit {LITTLE_MEMORY})", must="≤ 1.2 GB, growth ≤ 40 %", aim="growth ≤ 20 %", measured=told, state=state)
+        yield Row(
+            measure=f"peak memory of the pass, {of} (DuckDB limit {LITTLE_MEMORY})",
+            must="≤ 1.2 GB, growth ≤ 40 %",
+            aim="growth ≤ 20 %",
+            measured=told,
+            state=state,
+        )
         off = results.cpu(largest) / results.cpu(base) * messages / sizes[-1] - 1
         yield _row(f"CPU time {of}, off linear", abs(off), 0.15, 0.08, f"{off:+.0%}", "%")
     rate = sizes[0] / results.wall("import_parquet") / 1e6
@@ -235,7 +253,14 @@ def table(results: Results, messages: int, sizes: list[int], schedules: int) -> 
         state="aim" if rate >= 3.5 else "must" if rate >= 2.3 else "MISSED",
     )  # fmt: skip
     second = results.wall("our_second_pass")
-    yield _row("second pass (tenants and servers hit) of one policy", second, 2.0, 1.0, f"{second:.2f} s (CPU {results.cpu('our_second_pass'):.2f})", "s")
+    yield _row(
+        "second pass (tenants and servers hit) of one policy",
+        second,
+        2.0,
+        1.0,
+        f"{second:.2f} s (CPU {results.cpu('our_second_pass'):.2f})",
+        "s",
+    )
 
 
 def _ratio(measure: str, found: tuple[float, float], must: float, aim: float) -> Row:
@@ -300,7 +325,9 @@ def printed(rows: list[Row], results: Results) -> None:
     print(f"\n{'':28}{'wall s':>9}{'CPU s':>9}{'peak GB':>9}  wall s of the rounds")
     for name, found in results.found.items():
         rounds = " ".join(f"{result['wall']:.2f}" for result in found)
-        print(f"{name:28}{results.wall(name):9.3f}{results.cpu(name):9.3f}{results.median(name, 'peak_gb'):9.2f}  {rounds}")
+        print(
+            f"{name:28}{results.wall(name):9.3f}{results.cpu(name):9.3f}{results.median(name, 'peak_gb'):9.2f}  {rounds}"
+        )
 
 
 def machine() -> dict[str, object]:
@@ -323,10 +350,14 @@ def versions() -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--messages", type=int, default=100_000_000, help="of the store; others are 0.1 to 3 times as large")
+    parser.add_argument(
+        "--messages", type=int, default=100_000_000, help="of the store; others are 0.1 to 3 times as large"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="counted ones; one more comes before")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--schedules", type=int, default=10, help=f"that hand-written SQL judges; {HUNDRED} for all of them")
+    parser.add_argument(
+        "--schedules", type=int, default=10, help=f"that hand-written SQL judges; {HUNDRED} for all of them"
+    )
     parser.add_argument("--short", action="store_true", help="without Polars, pandas and SimPy")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "enforcement-bench"
     parser.add_argument("--folder", type=Path, default=cache, help="where stores are kept for later runs")
@@ -345,12 +376,17 @@ def main() -> int:
         missing = [size for size in missing if size in sizes]
     all_jobs = jobs(messages, sizes, is_whole=not arguments.short)
     seconds = sum(missing) / 2e6 + (rounds + 1) * (len(all_jobs) * 1.5 + messages * (1.5 + arguments.schedules) / 2e8)
-    print(f"{messages:,} messages, {len(all_jobs)} variants, {rounds} rounds: about {1 + seconds / 60:.0f} min", file=sys.stderr)
+    print(
+        f"{messages:,} messages, {len(all_jobs)} variants, {rounds} rounds: about {1 + seconds / 60:.0f} min",
+        file=sys.stderr,
+    )
     prepare(folder, all_jobs, seed=seed)
     load = os.getloadavg()
     results = run(all_jobs, folder, rounds=rounds, seed=seed, schedules=arguments.schedules)
     rows = list(table(results, messages, sizes, arguments.schedules))
-    print(f"\n{messages:,} messages, medians of {rounds} rounds in shuffled order; all variants give the same numbers\n")
+    print(
+        f"\n{messages:,} messages, medians of {rounds} rounds in shuffled order; all variants give the same numbers\n"
+    )
     printed(rows, results)
     notes = list(beside_peers(results, messages, sizes))
     print("\n" + "\n".join(notes))

@@ -120,7 +120,9 @@ def by_day_and_minute(connection: duckdb.DuckDBPyConnection) -> Ints:
 
 def by_day(connection: duckdb.DuckDBPyConnection) -> Ints:
     """Count all messages by day of `sent_at`."""
-    rows = connection.sql("select sent_at::date as day, count(*) as messages from raw.traffic group by all order by all")
+    rows = connection.sql(
+        "select sent_at::date as day, count(*) as messages from raw.traffic group by all order by all"
+    )
     return rows.to_arrow_table()["messages"].to_numpy()
 
 

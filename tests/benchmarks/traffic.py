@@ -105,8 +105,10 @@ def make(store: Store, messages: int, *, seed: int) -> None:
     connection.execute("insert into raw.builds from some_builds")
     connection.execute("insert into raw.servers from some_servers")
     # Some pairs at a time, so that sorting never needs more memory than a range of rows.
-    ranges = pairs.with_columns(range=(pl.col("n").cum_sum() - 1) // _RANGE).group_by("range").agg(
-        first=pl.col("place").min(), last=pl.col("place").max()
+    ranges = (
+        pairs.with_columns(range=(pl.col("n").cum_sum() - 1) // _RANGE)
+        .group_by("range")
+        .agg(first=pl.col("place").min(), last=pl.col("place").max())
     )
     began, made = time.perf_counter(), 0
     for _, first, last in ranges.sort("range").iter_rows():
@@ -165,9 +167,7 @@ def _some(rows: pl.DataFrame, n: int) -> pl.DataFrame:
 
 def draw_servers() -> pl.DataFrame:
     """Name the servers: SERVERS, two of each tenant on average."""
-    names = [
-        (f"ex{n:05}.org{zlib.crc32(f'{n}'.encode()) % TENANTS:05}.example", n) for n in range(SERVERS_IN_ALL)
-    ]
+    names = [(f"ex{n:05}.org{zlib.crc32(f'{n}'.encode()) % TENANTS:05}.example", n) for n in range(SERVERS_IN_ALL)]
     rows = [
         (place + 1, name, name.split(".", 1)[1], zlib.crc32(name.encode()) % 60)
         for place, (name, _) in enumerate(sorted(names))
@@ -253,9 +253,7 @@ def spread_segments(store: Store, policy: Policy, *, seed: int = 1) -> pl.DataFr
     n = len(servers)
     start = rng.integers(-60, 121, n)
     pause = start + rng.integers(20, 91, n)
-    of_server = pl.DataFrame(
-        {"server_id": servers, "start": start, "pause": pause, "is_paused": rng.random(n) < 0.1}
-    )
+    of_server = pl.DataFrame({"server_id": servers, "start": start, "pause": pause, "is_paused": rng.random(n) < 0.1})
     day = {name: pl.lit(FIRST_ON).dt.offset_by(pl.format("{}d", name)) for name in ("start", "pause")}
     life = pairs.join(of_server, on="server_id").with_columns(**day)
     resumes = pl.col("pause").dt.offset_by("30d")
@@ -266,9 +264,7 @@ def spread_segments(store: Store, policy: Policy, *, seed: int = 1) -> pl.DataFr
     spans = [
         whole.select("server_id", "build_id", from_on="start", until_on=never, clock_at_start=zero, running=True),
         paused.select("server_id", "build_id", from_on="start", until_on="pause", clock_at_start=zero, running=True),
-        paused.select(
-            "server_id", "build_id", from_on="pause", until_on=resumes, clock_at_start=before, running=False
-        ),
+        paused.select("server_id", "build_id", from_on="pause", until_on=resumes, clock_at_start=before, running=False),
         paused.select("server_id", "build_id", from_on=resumes, until_on=never, clock_at_start=before, running=True),
     ]
     return (
