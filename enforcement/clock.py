@@ -69,6 +69,8 @@ def spells(
     >>> found.select("spell", "from_on", "until_on").rows()
     [(1, datetime.date(2026, 3, 1), datetime.date(2026, 3, 20)), (2, datetime.date(2026, 3, 25), None)]
     """
+    # Cohorts are few and rows are many: a code compares faster than a name.
+    pairs = pairs.with_columns(pl.col("cohort").cast(pl.Enum(pairs["cohort"].unique().sort())))
     days = conform(days, HANDOVER_DAYS, what="hand-over days").join(
         pairs.select("server_id").unique(), on="server_id", how="semi"
     )
@@ -114,7 +116,7 @@ def spells(
         )
         .group_by(*of_server, "spell")
         .agg(from_on=pl.col("day").min(), until_on=pl.col("cleared_on").sort_by("day").last())
-        .with_columns(pl.col("spell").cast(pl.Int32))
+        .with_columns(pl.col("spell").cast(pl.Int32), pl.col("cohort").cast(pl.String))
         .sort(*of_server, "spell")
     )
 
