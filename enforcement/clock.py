@@ -7,7 +7,7 @@ import polars as pl
 
 from enforcement.builds import Evidence
 from enforcement.policy import Policy
-from enforcement.schema import CLOCK_STARTS, HANDOVER_DAYS, SEGMENTS, SPELL_SPANS, conform
+from enforcement.schema import CLOCK_STARTS, HANDOVER_DAYS, SEGMENTS, SPELL_SPANS, SUBJECT_PAIRS, conform
 
 _NEVER: Final = date(9999, 12, 31)  # stands for "still lasts" while spans are cut
 
@@ -15,8 +15,7 @@ _NEVER: Final = date(9999, 12, 31)  # stands for "still lasts" while spans are c
 def subject_pairs(pairs: pl.DataFrame, servers: pl.DataFrame, standings: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Say for each pair of server and build which cohort takes it in and from which day its messages are subject.
 
-    Takes pairs (server_id, build_id), SERVERS and STANDINGS; gives server_id, build_id, cohort, subject_from, for the
-    pairs that some day become subject.
+    Takes pairs (server_id, build_id), SERVERS and STANDINGS; gives SUBJECT_PAIRS.
 
     >>> from types import SimpleNamespace
     >>> from enforcement.policy import Cohort
@@ -47,6 +46,7 @@ def subject_pairs(pairs: pl.DataFrame, servers: pl.DataFrame, standings: pl.Data
         known.join(first_match, on=["product", "tenant"])
         .select("server_id", "build_id", "cohort", subject_from=pl.max_horizontal("vulnerable_from", "starts_on"))
         .sort("server_id", "build_id")
+        .pipe(conform, SUBJECT_PAIRS, what="subject pairs")
     )
 
 

@@ -80,6 +80,14 @@ STANDINGS: Final[Schema] = {
     "rule": pl.String,
 }
 
+# A row: a pair of server and build that some day becomes subject, the cohort that takes it in, and from when.
+SUBJECT_PAIRS: Final[Schema] = {
+    "server_id": pl.Int32,
+    "build_id": pl.Int32,
+    "cohort": pl.String,
+    "subject_from": pl.Date,
+}
+
 # A row: a span of days of a server's spell in a cohort on which its clock runs, or stands still (paused or exempt).
 SPELL_SPANS: Final[Schema] = {
     "server_id": pl.Int32,
@@ -132,6 +140,9 @@ MAIL_BY_KIND: Final[Schema] = {
     "started": pl.Boolean,
     "messages": pl.Int64,
 }
+
+# A row: a tenant, the messages read of it, and its tenth of the tenants by these, 1 the smallest.
+TENANT_DECILES: Final[Schema] = {"tenant": pl.String, "read": pl.Int64, "decile": pl.Int8}
 
 # A row: all messages read of a day, product and decile, whether a policy may touch them or not.
 # `vulnerable` counts those of vulnerable builds, subject or not.

@@ -19,13 +19,16 @@ from enforcement.explain import Case, Seen, explain, find_server
 from enforcement.export.calendar import calendar
 from enforcement.export.manifest import MANIFEST_NAME, Origin
 from enforcement.export.write import export_files, write_export
+from enforcement.exposed import Exposed, expose
+from enforcement.exposure import exposure_by_server
 from enforcement.fleet import Reckoning, fleet, standing_by_day
 from enforcement.history import History, Period
 from enforcement.importers.batch import Batch
 from enforcement.importers.sources import Source
+from enforcement.kept import Kept, key_of
 from enforcement.pauses import read_ledger
 from enforcement.policy import Policy, Route
-from enforcement.replay import Replay, replay
+from enforcement.replay import Replay, replayed
 from enforcement.sample import Extent
 from enforcement.schema import PAUSES, REJECTS
 from enforcement.standing import standings
@@ -160,8 +163,37 @@ def replay_policies(policies: Sequence[str | Policy], setting: Setting) -> list[
     background = setting.background()
     with open_store(setting.store) as store:
         history = store.history(to_on=setting.to_on)
-        period = setting.period(history)
-        return [replay(history, policy, background, period) for policy in loaded]
+        return [_replayed(history, policy, background, setting) for policy in loaded]
+
+
+def exposed_to(policy: str | Policy, setting: Setting) -> Exposed:
+    """Give what a policy's rules, cohorts and pauses make of the history; every schedule can be judged on it."""
+    loaded = policy if isinstance(policy, Policy) else shipped.load_policy(policy)
+    with open_store(setting.store) as store:
+        history = store.history(to_on=setting.to_on)
+        return _exposed(history, loaded, setting.background(), setting)
+
+
+def _replayed(history: History, policy: Policy, background: Background, setting: Setting) -> Replay:
+    """Replay a policy on what is kept of the history; what is not kept is read."""
+    exposed = _exposed(history, policy, background, setting)
+    key = key_of(policy, exposed.period, _rests_on(setting, history))
+    by_server = _kept(setting).by_server(
+        key,
+        policy.stage_starts,
+        lambda: exposure_by_server(history.traffic, exposed.course.segments, policy, exposed.period),
+    )
+    return replayed(history, policy, background, exposed, by_server)
+
+
+def _exposed(history: History, policy: Policy, background: Background, setting: Setting) -> Exposed:
+    period = setting.period(history)
+    key = key_of(policy, period, _rests_on(setting, history))
+    return _kept(setting).exposed(key, period, lambda: expose(history, policy, background, period))
+
+
+def _kept(setting: Setting) -> Kept:
+    return Kept(setting.store.with_name(f"{setting.store.name}.exposure"))
 
 
 def fleet_on(policy: str | Policy, setting: Setting) -> Fleet:
@@ -229,7 +261,7 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         as_of = setting.period(history).to_on
         if order.today is not None and as_of > order.today:
             raise ValueError(f"as of {as_of}, after today (a message with a wrong clock? give --as-of {order.today})")
-        result = replay(history, shipped.load_policy(policy), setting.background(), setting.period(history))
+        result = _replayed(history, shipped.load_policy(policy), setting.background(), setting)
     origin = Origin(
         policy=result.policy.name,
         as_of=as_of,
@@ -252,11 +284,20 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
 
 def _inputs(setting: Setting, history: History) -> dict[str, str]:
     """Hash what an answer rests on beside the policy."""
-    files = [*shipped.catalogue_files(), shipped.assumptions_file(setting.assumptions)]
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    assumptions = shipped.assumptions_file(setting.assumptions)
+    return {assumptions.name: _hash(assumptions)} | _rests_on(setting, history)
+
+
+def _rests_on(setting: Setting, history: History) -> dict[str, str]:
+    """Hash what the exposure rests on beside the policy."""
+    hashes = {path.name: _hash(path) for path in shipped.catalogue_files()}
     if setting.pauses is not None:
-        hashes["pauses"] = hashlib.sha256(setting.pauses.read_bytes()).hexdigest()
+        hashes["pauses"] = _hash(setting.pauses)
     return hashes | {"traffic": history.fingerprint}
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _ledger(path: Path | None) -> pl.DataFrame:

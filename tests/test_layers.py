@@ -29,7 +29,7 @@ ANSWERS = (  # values in, what a person looks at out
 )
 RING = (  # files, the database, notebooks, the clock of the day
     ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
-    ("store_forget", "store_imports", "importers.mail", "importers.tables", "export.write"),
+    ("kept", "store_forget", "store_imports", "importers.mail", "importers.tables", "export.write"),
     ("store", "importers.sources"),
     ("workbench",),
     ("provenance", "report_parameters"),
