@@ -77,6 +77,16 @@ To = Annotated[date | None, typer.Option("--to", parser=_day, metavar="D", help=
 AsOf = Annotated[date | None, typer.Option("--as-of", parser=_day, metavar="D", help="Know nothing of later days.")]
 Assumed = Annotated[str, typer.Option("--assumptions", metavar="FILE", help="A shipped name or a TOML file.")]
 Pauses = Annotated[Path | None, typer.Option("--pauses", metavar="FILE", help="Pauses taken: CSV tenant,from,days.")]
+Traffic = Annotated[
+    str | None,
+    typer.Option("--traffic", metavar="PATH", help="Parquet to replay where it lies, instead of the store."),
+]
+Engine = Annotated[
+    str | None, typer.Option("--engine", metavar="ENGINE", help="What reads --traffic: duckdb, polars or spark.")
+]
+Master = Annotated[
+    str | None, typer.Option("--master", metavar="URL", help="The Spark cluster, e.g. spark://host:7077 [local[*]].")
+]
 Rules = Annotated[str, typer.Option("--policy", metavar="POLICY", help="The policy whose rules judge the builds.")]
 ThePolicy = Annotated[str, typer.Argument(metavar="POLICY", help="A shipped name or a TOML file.")]
 Policies = Annotated[list[str], typer.Argument(metavar="POLICY…", help="Shipped names or TOML files.")]
@@ -179,13 +189,17 @@ def replay(
     assumptions: Assumed = "default",
     pauses: Pauses = None,
     store: StorePath = DEFAULT_STORE,
+    traffic: Traffic = None,
+    engine: Engine = None,
+    master: Master = None,
     how: How = Format.TABLE,
 ) -> None:
     """Replay policies over the history: what each would have delayed and lost."""
     setting = Setting(
-        store=store, from_on=from_on, to_on=_earlier(to_on, as_of), assumptions=assumptions, pauses=pauses
-    )
-    results = workbench.replay_policies(policies, setting)
+        store=store, from_on=from_on, to_on=_earlier(to_on, as_of), assumptions=assumptions, pauses=pauses,
+        traffic=traffic, engine=engine, master=master,
+    )  # fmt: skip
+    results = workbench.replay_policies(policies, setting, tell=say)
     printing.replays(results, how)
     if any("fail" in result.guardrails["state"] for result in results):
         raise typer.Exit(_FAILED)

@@ -63,9 +63,12 @@ def key_of(policy: Policy, period: Period, rests_on: Mapping[str, str]) -> str:
 
 
 class Kept:
-    """A folder of what was exposed to policies; whatever is damaged or missing in it is worked out anew."""
+    """A folder of what was exposed to policies; whatever is damaged or missing in it is worked out anew.
 
-    def __init__(self, folder: Path) -> None:
+    Without a folder everything is.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
     def exposed(self, key: str, period: Period, make: Callable[[], Exposed]) -> Exposed:
@@ -73,7 +76,7 @@ class Kept:
         with suppress(*_UNREADABLE):
             found = _exposed({name: self._read(key, name, schema) for name, schema in _TABLES.items()}, period)
             with suppress(OSError):
-                os.utime(self._folder / key)  # the longest unused go first
+                os.utime(self._place(key))  # the longest unused go first
             return found
         made = make()
         self._write(key, _tables(made))
@@ -90,13 +93,13 @@ class Kept:
         return made
 
     def _read(self, key: str, name: str, schema: Schema) -> pl.DataFrame:
-        with (self._folder / key / f"{name}.parquet").open("rb") as file:
+        with (self._place(key) / f"{name}.parquet").open("rb") as file:
             return conform(pl.read_parquet(file), schema, what=name)
 
     def _write(self, key: str, tables: Mapping[str, pl.DataFrame]) -> None:
         """Keep tables, each whole or not at all; where there is no room or no right to write, nothing is kept."""
         with suppress(OSError):
-            place = self._folder / key
+            place = self._place(key)
             place.mkdir(parents=True, exist_ok=True)
             for name, table in tables.items():
                 unfinished = place / f"{name}.{os.getpid()}"
@@ -106,10 +109,15 @@ class Kept:
                     unfinished.replace(place / f"{name}.parquet")
                 finally:
                     unfinished.unlink(missing_ok=True)
-            self._forget_oldest()
+            self._forget_oldest(place.parent)
 
-    def _forget_oldest(self) -> None:
-        newest_first = sorted(self._folder.iterdir(), key=lambda place: place.stat().st_mtime, reverse=True)
+    def _place(self, key: str) -> Path:
+        if self._folder is None:
+            raise FileNotFoundError(key)
+        return self._folder / key
+
+    def _forget_oldest(self, folder: Path) -> None:
+        newest_first = sorted(folder.iterdir(), key=lambda place: place.stat().st_mtime, reverse=True)
         for place in newest_first[_MOST_KEPT:]:
             shutil.rmtree(place, ignore_errors=True)
 

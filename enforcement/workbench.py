@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
@@ -15,6 +16,7 @@ from enforcement import __version__, sample, shipped
 from enforcement.builds import Build, Hop
 from enforcement.check import Lint, lints
 from enforcement.course import Background
+from enforcement.engines import lakes
 from enforcement.explain import Case, Seen, explain, find_server
 from enforcement.export.calendar import calendar
 from enforcement.export.manifest import MANIFEST_NAME, Origin
@@ -39,13 +41,19 @@ DEFAULT_STORE: Final = shipped.DATA / "traffic.duckdb"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Where a question is asked: the store, the days, the assumptions, and the ledger of pauses taken."""
+    """Where a question is asked: the store, the days, the assumptions, and the ledger of pauses taken.
+
+    `traffic` is Parquet that an engine reads instead of the store.
+    """
 
     store: Path = DEFAULT_STORE
     from_on: date | None = None
     to_on: date | None = None
     assumptions: str = "default"
     pauses: Path | None = None
+    traffic: str | None = None
+    engine: str | None = None
+    master: str | None = None
 
     def background(self) -> Background:
         """Load what is the same for all policies."""
@@ -157,20 +165,33 @@ def forget(store: Path, *, import_id: int | None, before: date | None) -> Forgot
         return opened.forget(import_id) if import_id is not None else opened.forget_before(before or date.min)
 
 
-def replay_policies(policies: Sequence[str | Policy], setting: Setting) -> list[Replay]:
+@contextmanager
+def opened_history(setting: Setting, tell: Callable[[str], None] | None = None) -> Iterator[History]:
+    """Give the history of a setting, from its store or from Parquet; what that does not use is told."""
+    if setting.traffic is None and setting.engine is None and setting.master is None:
+        with open_store(setting.store) as store:
+            yield store.history(to_on=setting.to_on)
+        return
+    with lakes.open_traffic(setting.traffic, setting.engine, master=setting.master, to_on=setting.to_on) as history:
+        for line in lakes.said(history) if tell else ():
+            tell(line)
+        yield history
+
+
+def replay_policies(
+    policies: Sequence[str | Policy], setting: Setting, tell: Callable[[str], None] | None = None
+) -> list[Replay]:
     """Replay policies, given by name, path, or value, over the same history."""
     loaded = [policy if isinstance(policy, Policy) else shipped.load_policy(policy) for policy in policies]
     background = setting.background()
-    with open_store(setting.store) as store:
-        history = store.history(to_on=setting.to_on)
+    with opened_history(setting, tell) as history:
         return [_replayed(history, policy, background, setting) for policy in loaded]
 
 
 def exposed_to(policy: str | Policy, setting: Setting) -> Exposed:
     """Give what a policy's rules, cohorts and pauses make of the history; every schedule can be judged on it."""
     loaded = policy if isinstance(policy, Policy) else shipped.load_policy(policy)
-    with open_store(setting.store) as store:
-        history = store.history(to_on=setting.to_on)
+    with opened_history(setting) as history:
         return _exposed(history, loaded, setting.background(), setting)
 
 
@@ -193,7 +214,8 @@ def _exposed(history: History, policy: Policy, background: Background, setting: 
 
 
 def _kept(setting: Setting) -> Kept:
-    return Kept(setting.store.with_name(f"{setting.store.name}.exposure"))
+    """Give what is kept beside the store; beside Parquet that others write, nothing is."""
+    return Kept(None if setting.traffic else setting.store.with_name(f"{setting.store.name}.exposure"))
 
 
 def fleet_on(policy: str | Policy, setting: Setting) -> Fleet:
