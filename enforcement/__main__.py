@@ -18,6 +18,7 @@ from enforcement.importers.sources import find_sources
 from enforcement.policy_text import policy_schema
 from enforcement.report import DEFAULT_OUT
 from enforcement.sample import Extent
+from enforcement.tables_of_replay import write_tables
 from enforcement.terminal import Format, progress, say
 from enforcement.workbench import DEFAULT_STORE, Order, Setting
 
@@ -192,6 +193,9 @@ def replay(
     traffic: Traffic = None,
     engine: Engine = None,
     master: Master = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write who is hit, and when, as Parquet.")
+    ] = None,
     how: How = Format.TABLE,
 ) -> None:
     """Replay policies over the history: what each would have delayed and lost."""
@@ -200,8 +204,41 @@ def replay(
         traffic=traffic, engine=engine, master=master,
     )  # fmt: skip
     results = workbench.replay_policies(policies, setting, tell=say)
+    if out is not None:
+        for result in results:
+            write_tables(result, out)
+        say(f"tables in {out}, a folder each policy: who is hit, how much, in which stage, and when")
     printing.replays(results, how)
     if any("fail" in result.guardrails["state"] for result in results):
+        raise typer.Exit(_FAILED)
+
+
+@app.command(epilog="Example: enforcement compare ninety-days gentler; enforcement compare mine.toml --baseline none")
+def compare(
+    policies: Policies,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="POLICY", help="What they are held against: a policy, or none.", show_default="the first"),
+    ] = None,
+    from_on: From = None,
+    to_on: To = None,
+    as_of: AsOf = None,
+    assumptions: Assumed = "default",
+    pauses: Pauses = None,
+    store: StorePath = DEFAULT_STORE,
+    traffic: Traffic = None,
+    engine: Engine = None,
+    master: Master = None,
+    how: How = Format.TABLE,
+) -> None:
+    """Compare policies: what each delays, loses and lets through more than the baseline, and of whom."""
+    setting = Setting(
+        store=store, from_on=from_on, to_on=_earlier(to_on, as_of), assumptions=assumptions, pauses=pauses,
+        traffic=traffic, engine=engine, master=master,
+    )  # fmt: skip
+    found = workbench.compare_policies(policies, setting, baseline=baseline, tell=say)
+    printing.compared(found, how)
+    if any("fail" in proposal.replay.guardrails["state"] for proposal in found.proposals):
         raise typer.Exit(_FAILED)
 
 

@@ -15,6 +15,7 @@ import polars as pl
 from enforcement import __version__, sample, shipped
 from enforcement.builds import Build, Hop
 from enforcement.check import Lint, lints
+from enforcement.comparison import Comparison, compare
 from enforcement.course import Background
 from enforcement.engines import lakes
 from enforcement.explain import Case, Seen, explain, find_server
@@ -29,7 +30,7 @@ from enforcement.importers.batch import Batch
 from enforcement.importers.sources import Source
 from enforcement.kept import Kept, key_of
 from enforcement.pauses import read_ledger
-from enforcement.policy import Policy, Route
+from enforcement.policy import NO_POLICY, Policy, Route
 from enforcement.replay import Replay, replayed
 from enforcement.sample import Extent
 from enforcement.schema import PAUSES, REJECTS
@@ -173,8 +174,9 @@ def opened_history(setting: Setting, tell: Callable[[str], None] | None = None) 
             yield store.history(to_on=setting.to_on)
         return
     with lakes.open_traffic(setting.traffic, setting.engine, master=setting.master, to_on=setting.to_on) as history:
-        for line in lakes.said(history) if tell else ():
-            tell(line)
+        if tell is not None:
+            for line in lakes.said(history):
+                tell(line)
         yield history
 
 
@@ -186,6 +188,17 @@ def replay_policies(
     background = setting.background()
     with opened_history(setting, tell) as history:
         return [_replayed(history, policy, background, setting) for policy in loaded]
+
+
+def compare_policies(
+    policies: Sequence[str], setting: Setting, *, baseline: str | None = None, tell: Callable[[str], None] | None = None
+) -> Comparison:
+    """Hold policies against a baseline over the same history; without one, against the first of them."""
+    if baseline is None and len(policies) < 2:
+        raise ValueError("one policy has nothing to be compared with (name two or more, or give --baseline)")
+    proposals = list(policies) if baseline in (None, NO_POLICY) else [str(baseline), *policies]
+    replays = replay_policies(proposals, setting, tell)
+    return compare(replays, baseline=NO_POLICY if baseline == NO_POLICY else replays[0].policy.name)
 
 
 def exposed_to(policy: str | Policy, setting: Setting) -> Exposed:
