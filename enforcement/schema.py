@@ -56,6 +56,24 @@ HANDOVER_DAYS: Final[Schema] = {
     "messages": pl.Int64,
 }
 
+# A row: the hand-overs of a server with a build by a route.
+HANDED_OVER: Final[Schema] = {
+    "server_id": pl.Int32,
+    "build_id": pl.Int32,
+    "route": pl.String,
+    "first_seen_on": pl.Date,
+    "last_seen_on": pl.Date,
+    "messages": pl.Int64,
+}
+
+# A row: a server that showed a build, on any hop.
+SIGHTED: Final[Schema] = {
+    "server_id": pl.Int32,
+    "build_id": pl.Int32,
+    "first_seen_on": pl.Date,
+    "last_seen_on": pl.Date,
+}
+
 # A row: a server whose clock another system started on a day.
 CLOCK_STARTS: Final[Schema] = {"server_id": pl.Int32, "build_id": pl.Int32, "first_detected_on": pl.Date}
 

@@ -24,7 +24,7 @@ from enforcement.export.manifest import MANIFEST_NAME, Origin
 from enforcement.export.write import export_files, write_export
 from enforcement.exposed import Exposed, expose
 from enforcement.exposure import exposure_by_server
-from enforcement.fleet import Reckoning, fleet, standing_by_day
+from enforcement.fleet import Reckoning, fleet, handed_over, last_days, standing_by_day, steps
 from enforcement.history import History, Period
 from enforcement.importers.batch import Batch
 from enforcement.importers.sources import Source
@@ -236,16 +236,17 @@ def fleet_on(policy: str | Policy, setting: Setting) -> Fleet:
     rules = policy if isinstance(policy, Policy) else shipped.load_policy(policy)
     with open_store(setting.store) as store:
         history = store.history(to_on=setting.to_on)
-        sightings = store.sightings()
-        days = history.days
         period = setting.period(history)
+        handed, sighted = handed_over(history.traffic), store.sighted(period.to_on)
+        on = steps(period)
+        days = last_days(history.traffic, on)
     table = standings(history.builds, shipped.load_catalogue(), rules)
     when = Reckoning(period.to_on, rules.silent_after_days)
     return Fleet(
         as_of=period.to_on,
         policy=rules,
-        servers=fleet(days, sightings, history.servers, table, when),
-        standing_by_day=standing_by_day(days, table, rules, period),
+        servers=fleet(handed, sighted, history.servers, table, when),
+        standing_by_day=standing_by_day(days, table, rules, on),
         history=history,
     )
 
