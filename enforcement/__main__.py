@@ -156,7 +156,10 @@ def fleet(
     how: How = Format.TABLE,
 ) -> None:
     """List the servers seen: build, what it proves, standing, and why."""
-    printing.fleet(workbench.fleet_on(policy, Setting(store=store, to_on=as_of)), how)
+    with progress() as report:
+        report("looking at the fleet", 0, 0)
+        known = workbench.fleet_on(policy, Setting(store=store, to_on=as_of))
+    printing.fleet(known, how)
 
 
 @app.command(epilog="Example: enforcement check mine.toml")
@@ -203,7 +206,8 @@ def replay(
         store=store, from_on=from_on, to_on=_earlier(to_on, as_of), assumptions=assumptions, pauses=pauses,
         traffic=traffic, engine=engine, master=master,
     )  # fmt: skip
-    results = workbench.replay_policies(policies, setting, tell=say)
+    with progress() as report:
+        results = workbench.replay_policies(policies, setting, tell=say, report=report)
     if out is not None:
         for result in results:
             write_tables(result, out)
@@ -236,7 +240,8 @@ def compare(
         store=store, from_on=from_on, to_on=_earlier(to_on, as_of), assumptions=assumptions, pauses=pauses,
         traffic=traffic, engine=engine, master=master,
     )  # fmt: skip
-    found = workbench.compare_policies(policies, setting, baseline=baseline, tell=say)
+    with progress() as report:
+        found = workbench.compare_policies(policies, setting, baseline=baseline, tell=say, report=report)
     printing.compared(found, how)
     if any("fail" in proposal.replay.guardrails["state"] for proposal in found.proposals):
         raise typer.Exit(_FAILED)

@@ -37,6 +37,11 @@ from enforcement.schema import PAUSES, REJECTS
 from enforcement.standing import standings
 from enforcement.store import Forgotten, ImportRecord, Store, create_store, open_store
 
+
+def _in_silence(*_: object) -> None:
+    """Take what nobody wants to be told."""
+
+
 DEFAULT_STORE: Final = shipped.DATA / "traffic.duckdb"
 
 
@@ -167,37 +172,53 @@ def forget(store: Path, *, import_id: int | None, before: date | None) -> Forgot
 
 
 @contextmanager
-def opened_history(setting: Setting, tell: Callable[[str], None] | None = None) -> Iterator[History]:
+def opened_history(setting: Setting, tell: Callable[[str], None] = _in_silence) -> Iterator[History]:
     """Give the history of a setting, from its store or from Parquet; what that does not use is told."""
     if setting.traffic is None and setting.engine is None and setting.master is None:
         with open_store(setting.store) as store:
             yield store.history(to_on=setting.to_on)
         return
     with lakes.open_traffic(setting.traffic, setting.engine, master=setting.master, to_on=setting.to_on) as history:
-        if tell is not None:
-            for line in lakes.said(history):
-                tell(line)
+        for line in lakes.said(history):
+            tell(line)
         yield history
 
 
 def replay_policies(
-    policies: Sequence[str | Policy], setting: Setting, tell: Callable[[str], None] | None = None
+    policies: Sequence[str | Policy],
+    setting: Setting,
+    *,
+    tell: Callable[[str], None] = _in_silence,
+    report: Callable[[str, int, int], None] = _in_silence,
 ) -> list[Replay]:
-    """Replay policies, given by name, path, or value, over the same history."""
+    """Replay policies, given by name, path, or value, over the same history.
+
+    What Parquet does not give is told; what is being done is reported, with how many policies are done of how many.
+    """
     loaded = [policy if isinstance(policy, Policy) else shipped.load_policy(policy) for policy in policies]
     background = setting.background()
+    report("opening the history", 0, len(loaded))
+    replays: list[Replay] = []
     with opened_history(setting, tell) as history:
-        return [_replayed(history, policy, background, setting) for policy in loaded]
+        for policy in loaded:
+            report(f"replaying {policy.name}", len(replays), len(loaded))
+            replays.append(_replayed(history, policy, background, setting))
+    return replays
 
 
 def compare_policies(
-    policies: Sequence[str], setting: Setting, *, baseline: str | None = None, tell: Callable[[str], None] | None = None
+    policies: Sequence[str],
+    setting: Setting,
+    *,
+    baseline: str | None = None,
+    tell: Callable[[str], None] = _in_silence,
+    report: Callable[[str, int, int], None] = _in_silence,
 ) -> Comparison:
     """Hold policies against a baseline over the same history; without one, against the first of them."""
     if baseline is None and len(policies) < 2:
         raise ValueError("one policy has nothing to be compared with (name two or more, or give --baseline)")
     proposals = list(policies) if baseline in (None, NO_POLICY) else [str(baseline), *policies]
-    replays = replay_policies(proposals, setting, tell)
+    replays = replay_policies(proposals, setting, tell=tell, report=report)
     return compare(replays, baseline=NO_POLICY if baseline == NO_POLICY else replays[0].policy.name)
 
 
