@@ -18,6 +18,7 @@ from enforcement.importers.sources import find_sources
 from enforcement.policy_text import policy_schema
 from enforcement.report import DEFAULT_OUT
 from enforcement.sample import Extent
+from enforcement.tables_of_replay import write_tables
 from enforcement.terminal import Format, progress, say
 from enforcement.workbench import DEFAULT_STORE, Order, Setting
 
@@ -77,6 +78,16 @@ To = Annotated[date | None, typer.Option("--to", parser=_day, metavar="D", help=
 AsOf = Annotated[date | None, typer.Option("--as-of", parser=_day, metavar="D", help="Know nothing of later days.")]
 Assumed = Annotated[str, typer.Option("--assumptions", metavar="FILE", help="A shipped name or a TOML file.")]
 Pauses = Annotated[Path | None, typer.Option("--pauses", metavar="FILE", help="Pauses taken: CSV tenant,from,days.")]
+Traffic = Annotated[
+    str | None,
+    typer.Option("--traffic", metavar="PATH", help="Parquet to replay where it lies, instead of the store."),
+]
+Engine = Annotated[
+    str | None, typer.Option("--engine", metavar="ENGINE", help="What reads --traffic: duckdb, polars or spark.")
+]
+Master = Annotated[
+    str | None, typer.Option("--master", metavar="URL", help="The Spark cluster, e.g. spark://host:7077 [local[*]].")
+]
 Rules = Annotated[str, typer.Option("--policy", metavar="POLICY", help="The policy whose rules judge the builds.")]
 ThePolicy = Annotated[str, typer.Argument(metavar="POLICY", help="A shipped name or a TOML file.")]
 Policies = Annotated[list[str], typer.Argument(metavar="POLICY…", help="Shipped names or TOML files.")]
@@ -145,7 +156,10 @@ def fleet(
     how: How = Format.TABLE,
 ) -> None:
     """List the servers seen: build, what it proves, standing, and why."""
-    printing.fleet(workbench.fleet_on(policy, Setting(store=store, to_on=as_of)), how)
+    with progress() as report:
+        report("looking at the fleet", 0, 0)
+        known = workbench.fleet_on(policy, Setting(store=store, to_on=as_of))
+    printing.fleet(known, how)
 
 
 @app.command(epilog="Example: enforcement check mine.toml")
@@ -179,15 +193,57 @@ def replay(
     assumptions: Assumed = "default",
     pauses: Pauses = None,
     store: StorePath = DEFAULT_STORE,
+    traffic: Traffic = None,
+    engine: Engine = None,
+    master: Master = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write who is hit, and when, as Parquet.")
+    ] = None,
     how: How = Format.TABLE,
 ) -> None:
     """Replay policies over the history: what each would have delayed and lost."""
     setting = Setting(
-        store=store, from_on=from_on, to_on=_earlier(to_on, as_of), assumptions=assumptions, pauses=pauses
-    )
-    results = workbench.replay_policies(policies, setting)
+        store=store, from_on=from_on, to_on=_earlier(to_on, as_of), assumptions=assumptions, pauses=pauses,
+        traffic=traffic, engine=engine, master=master,
+    )  # fmt: skip
+    with progress() as report:
+        results = workbench.replay_policies(policies, setting, tell=say, report=report)
+    if out is not None:
+        for result in results:
+            write_tables(result, out)
+        say(f"tables in {out}, a folder each policy: who is hit, how much, in which stage, and when")
     printing.replays(results, how)
     if any("fail" in result.guardrails["state"] for result in results):
+        raise typer.Exit(_FAILED)
+
+
+@app.command(epilog="Example: enforcement compare ninety-days gentler; enforcement compare mine.toml --baseline none")
+def compare(
+    policies: Policies,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="POLICY", help="What they are held against: a policy, or none.", show_default="the first"),
+    ] = None,
+    from_on: From = None,
+    to_on: To = None,
+    as_of: AsOf = None,
+    assumptions: Assumed = "default",
+    pauses: Pauses = None,
+    store: StorePath = DEFAULT_STORE,
+    traffic: Traffic = None,
+    engine: Engine = None,
+    master: Master = None,
+    how: How = Format.TABLE,
+) -> None:
+    """Compare policies: what each delays, loses and lets through more than the baseline, and of whom."""
+    setting = Setting(
+        store=store, from_on=from_on, to_on=_earlier(to_on, as_of), assumptions=assumptions, pauses=pauses,
+        traffic=traffic, engine=engine, master=master,
+    )  # fmt: skip
+    with progress() as report:
+        found = workbench.compare_policies(policies, setting, baseline=baseline, tell=say, report=report)
+    printing.compared(found, how)
+    if any("fail" in proposal.replay.guardrails["state"] for proposal in found.proposals):
         raise typer.Exit(_FAILED)
 
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import polars as pl
 
+from enforcement.comparison import Comparison
 from enforcement.decision import Decision
+from enforcement.differences import differences
+from enforcement.policy import NO_POLICY
 from enforcement.replay import Replay
 from enforcement.report import RunResult
 from enforcement.store_imports import ImportRecord
@@ -46,6 +49,30 @@ def replay_answer(result: Replay) -> dict[str, Any]:
         },
         "guardrails": result.guardrails.to_dicts(),
     }
+
+
+def compare_answer(compared: Comparison) -> list[dict[str, Any]]:
+    """Give proposals beside the baseline as scripts read them, one each."""
+    changed = differences(compared)
+    told = ("measure", "value", "baseline", "difference")
+    return [
+        {
+            "policy": proposal.name,
+            "baseline": compared.baseline.name if compared.baseline else NO_POLICY,
+            "from": compared.period.from_on,
+            "to": compared.period.to_on,
+            "totals": changed.filter(policy=proposal.name, part="all").select(told).to_dicts(),
+            **{
+                f"by_{part}": changed.filter(policy=proposal.name, part=part)
+                .rename({"of": part})
+                .select(part, *told)
+                .to_dicts()
+                for part in ("product", "decile")
+            },
+            "guardrails": proposal.replay.guardrails.to_dicts(),
+        }
+        for proposal in compared.proposals
+    ]
 
 
 def import_answer(record: ImportRecord) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import polars as pl
 
 from enforcement.builds import Evidence
 from enforcement.policy import Policy
-from enforcement.schema import CLOCK_STARTS, HANDOVER_DAYS, SEGMENTS, SPELL_SPANS, conform
+from enforcement.schema import CLOCK_STARTS, HANDOVER_DAYS, SEGMENTS, SPELL_SPANS, SUBJECT_PAIRS, conform
 
 _NEVER: Final = date(9999, 12, 31)  # stands for "still lasts" while spans are cut
 
@@ -15,8 +15,7 @@ _NEVER: Final = date(9999, 12, 31)  # stands for "still lasts" while spans are c
 def subject_pairs(pairs: pl.DataFrame, servers: pl.DataFrame, standings: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Say for each pair of server and build which cohort takes it in and from which day its messages are subject.
 
-    Takes pairs (server_id, build_id), SERVERS and STANDINGS; gives server_id, build_id, cohort, subject_from, for the
-    pairs that some day become subject.
+    Takes pairs (server_id, build_id), SERVERS and STANDINGS; gives SUBJECT_PAIRS.
 
     >>> from types import SimpleNamespace
     >>> from enforcement.policy import Cohort
@@ -47,6 +46,7 @@ def subject_pairs(pairs: pl.DataFrame, servers: pl.DataFrame, standings: pl.Data
         known.join(first_match, on=["product", "tenant"])
         .select("server_id", "build_id", "cohort", subject_from=pl.max_horizontal("vulnerable_from", "starts_on"))
         .sort("server_id", "build_id")
+        .pipe(conform, SUBJECT_PAIRS, what="subject pairs")
     )
 
 
@@ -69,6 +69,8 @@ def spells(
     >>> found.select("spell", "from_on", "until_on").rows()
     [(1, datetime.date(2026, 3, 1), datetime.date(2026, 3, 20)), (2, datetime.date(2026, 3, 25), None)]
     """
+    # Cohorts are few and rows are many: a code compares faster than a name.
+    pairs = pairs.with_columns(pl.col("cohort").cast(pl.Enum(pairs["cohort"].unique().sort())))
     days = conform(days, HANDOVER_DAYS, what="hand-over days").join(
         pairs.select("server_id").unique(), on="server_id", how="semi"
     )
@@ -114,7 +116,7 @@ def spells(
         )
         .group_by(*of_server, "spell")
         .agg(from_on=pl.col("day").min(), until_on=pl.col("cleared_on").sort_by("day").last())
-        .with_columns(pl.col("spell").cast(pl.Int32))
+        .with_columns(pl.col("spell").cast(pl.Int32), pl.col("cohort").cast(pl.String))
         .sort(*of_server, "spell")
     )
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
+import narwhals as nw
 import polars as pl
 
 from enforcement import clock
@@ -50,10 +52,12 @@ def course(history: History, policy: Policy, background: Background) -> Course:
     """Work out the course of every server: standings, cohorts, spells, and when their clocks run."""
     traffic = history.traffic
     table = standings(history.builds, background.catalogue, policy)
-    handed = traffic.collected(traffic.days.select(*_PAIR).unique())
-    every = pl.concat([handed.cast(pl.Int32), history.clock_starts.select(_PAIR)])
+    handed = traffic.collected(traffic.days.group_by(_PAIR).agg(nw.len()))
+    every = pl.concat([handed.select(pl.col(_PAIR).cast(pl.Int32)), history.clock_starts.select(_PAIR)])
     pairs = clock.subject_pairs(every, history.servers, table, policy)
-    touched = traffic.bring(pairs.select("server_id").unique())
+    # A pair that is subject only later than anything known has no spell yet, and its server none to end.
+    begun = pairs.filter(pl.col("subject_from") <= _last_on(history))
+    touched = traffic.bring(begun.select("server_id").unique())
     days = traffic.collected(traffic.days.join(touched, on="server_id", how="semi"))
     days = conform(days.with_columns(pl.col("day").cast(pl.Int32)), HANDOVER_DAYS, what="hand-overs")
     spells = clock.spells(days, pairs, table, policy, clock_starts=history.clock_starts)
@@ -61,3 +65,10 @@ def course(history: History, policy: Policy, background: Background) -> Course:
     hit = history.servers.join(spells, on="server_id", how="semi")
     spans = clock.spell_spans(spells, still_spans(hit, policy, granted.pauses))
     return Course(standings=table, pairs=pairs, spans=spans, segments=clock.segments(spans, pairs), granted=granted)
+
+
+def _last_on(history: History) -> date:
+    """Give the last day that is known of anything."""
+    started = history.clock_starts["first_detected_on"].max()
+    days = [day for day in (history.last_on, started) if isinstance(day, date)]
+    return max(days, default=date.min)

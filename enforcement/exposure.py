@@ -232,6 +232,8 @@ def _counted(traffic: Traffic, met: nw.LazyFrame[Any], size: Mapping[str, int]) 
     tallies = {name: _Tally(n_cells) for name, n_cells in size.items()}
     for table in _gathered(traffic.batches(met)):
         messages = table["messages"].to_numpy()
+        if (messages == 1).all():
+            messages = None  # numpy counts faster than it adds up
         for name, tally in tallies.items():
             tally.add(table[name].to_numpy(), messages)
     return {name: tally.totals() for name, tally in tallies.items()}
@@ -260,11 +262,13 @@ class _Tally:
         self._dense = np.zeros(n_cells if self._is_dense else 0)
         self._sparse = pl.DataFrame(schema={"cell": pl.Int64, "messages": pl.Int64})
 
-    def add(self, cells: npt.NDArray[np.integer[Any]], messages: npt.NDArray[np.integer[Any]]) -> None:
+    def add(self, cells: npt.NDArray[np.integer[Any]], messages: npt.NDArray[np.integer[Any]] | None) -> None:
+        """Count messages in cells; None: one each."""
         if self._is_dense:
             self._dense += np.bincount(cells, messages, self._n_cells)
             return
-        more = pl.DataFrame({"cell": cells, "messages": messages}).cast(pl.Int64)
+        each = np.ones(len(cells)) if messages is None else messages
+        more = pl.DataFrame({"cell": cells, "messages": each}).cast(pl.Int64)
         self._sparse = pl.concat([self._sparse, more.group_by("cell").agg(pl.col("messages").sum())])
 
     def totals(self) -> tuple[Ints, Ints]:

@@ -1,13 +1,16 @@
 """The servers seen: which build, what it proves, how it stands, and why."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import NamedTuple
 
+import narwhals as nw
 import polars as pl
 
 from enforcement.builds import Evidence
-from enforcement.history import Period
+from enforcement.history import Period, Traffic
 from enforcement.policy import Policy
+from enforcement.schema import HANDED_OVER, conform, day_number
 from enforcement.standing import WORST_FIRST, standing_on
 
 SILENT = "silent (perhaps retired)"
@@ -20,16 +23,44 @@ class Reckoning(NamedTuple):
     silent_after_days: int
 
 
+def handed_over(traffic: Traffic) -> pl.DataFrame:
+    """Give the first and last hand-over of each server with each build by each route: HANDED_OVER."""
+    days = nw.col("day")
+    keys = ["server_id", "build_id", "route"]
+    counted = traffic.days.group_by(keys).agg(first=days.min(), last=days.max(), messages=nw.col("messages").sum())
+    found = traffic.collected(counted).with_columns(first_seen_on=_date("first"), last_seen_on=_date("last"))
+    return conform(found, HANDED_OVER, what="hand-overs").sort(keys)
+
+
+def last_days(traffic: Traffic, on: Sequence[date]) -> pl.DataFrame:
+    """Give for each server and build its last day with a hand-over before or on each of some days, rising.
+
+    Columns server_id, build_id, day. A day that no step ends with is left out; so a server's last day before a step,
+    and the builds it showed on it, are those of its whole history.
+    """
+    first, *later = (day_number(day) for day in on)
+    step = sum(((nw.col("day") > day).cast(nw.Int32) for day in (first, *later)), start=nw.lit(0, nw.Int32))
+    counted = (
+        traffic.days.with_columns(step=step)
+        .group_by("server_id", "build_id", "step")
+        .agg(day=nw.col("day").max())
+        .select("server_id", "build_id", "day")
+    )
+    found = traffic.collected(counted).with_columns(pl.col("server_id", "build_id").cast(pl.Int32), day=_date("day"))
+    return found.filter(pl.col("day") <= on[-1])
+
+
 def fleet(
-    days: pl.DataFrame, sightings: pl.DataFrame, servers: pl.DataFrame, standings: pl.DataFrame, when: Reckoning
+    handed: pl.DataFrame, sighted: pl.DataFrame, servers: pl.DataFrame, standings: pl.DataFrame, when: Reckoning
 ) -> pl.DataFrame:
     """List every server with every build it showed up to a day, as it stands on that day.
 
-    Takes HANDOVER_DAYS, sightings (server_id, build_id, day), SERVERS and STANDINGS. One row per server, build, hop and
+    Takes HANDED_OVER and SIGHTED up to that day, SERVERS and STANDINGS. One row per server, build, hop and
     route of hand-overs; a pair known from sightings alone has no route and 0 messages. A server that has not been seen
     for long stands as silent, whatever it ran.
 
-    >>> days = {"server_id": 1, "build_id": 7, "day": [date(2026, 3, 1)], "route": "direct", "messages": [3]}
+    >>> seen = {"server_id": [1], "build_id": [7], "first_seen_on": date(2026, 3, 1), "last_seen_on": date(2026, 3, 1)}
+    >>> handed = pl.DataFrame(seen | {"route": "direct", "messages": 3})
     >>> servers = pl.DataFrame({"server_id": [1], "server": ["mx.t.example"], "tenant": ["t.example"]})
     >>> ended = date(2023, 4, 12)
     >>> unsupported = {"unsupported_since": ended, "vulnerable_from": ended, "rule": "unsupported"}
@@ -37,24 +68,15 @@ def fleet(
     >>> nothing = dict.fromkeys(["product", "missing_since", "exploited_since"], None)
     >>> table = pl.DataFrame([proven | unsupported | nothing], schema_overrides={"missing_since": pl.Date})
     >>> when = Reckoning(as_of=date(2026, 3, 2), silent_after_days=60)
-    >>> fleet(pl.DataFrame(days), pl.DataFrame(days), servers, table, when)["standing"].to_list()
+    >>> fleet(handed, pl.DataFrame(seen), servers, table, when)["standing"].to_list()
     ['vulnerable']
     """
     as_of = when.as_of
-    handed = (
-        days.filter(pl.col("day") <= as_of)
-        .group_by("server_id", "build_id", "route")
-        .agg(first_seen_on=pl.col("day").min(), last_seen_on=pl.col("day").max(), messages=pl.col("messages").sum())
-    )
-    only_sighted = (
-        sightings.filter(pl.col("day") <= as_of)
-        .join(handed, on=["server_id", "build_id"], how="anti")
-        .group_by("server_id", "build_id")
-        .agg(first_seen_on=pl.col("day").min(), last_seen_on=pl.col("day").max())
-        .with_columns(route=pl.lit(None, dtype=pl.String), messages=pl.lit(0, dtype=pl.Int64))
+    only_sighted = sighted.join(handed, on=["server_id", "build_id"], how="anti").with_columns(
+        route=pl.lit(None, dtype=pl.String), messages=pl.lit(0, dtype=pl.Int64)
     )
     return (
-        pl.concat([handed, only_sighted.select(handed.columns)])
+        pl.concat([handed, only_sighted.select(handed.columns)], how="vertical_relaxed")
         .join(servers.select("server_id", "server", "tenant"), on="server_id")
         .join(standings, on="build_id")
         .with_columns(
@@ -76,10 +98,18 @@ def fleet(
     )  # fmt: skip
 
 
-def standing_by_day(
-    days: pl.DataFrame, standings: pl.DataFrame, policy: Policy, period: Period, *, every_days: int = 7
-) -> pl.DataFrame:
-    """Count servers by standing on the last day of a period and every so many days before: day, standing, servers.
+def steps(period: Period, *, every_days: int = 7) -> list[date]:
+    """Give the last day of a period and every so many days before, rising.
+
+    >>> steps(Period(date(2026, 3, 1), date(2026, 3, 10)))
+    [datetime.date(2026, 3, 3), datetime.date(2026, 3, 10)]
+    """
+    n_steps = (period.to_on - period.from_on).days // every_days
+    return [period.to_on - timedelta(days=every_days * step) for step in range(n_steps, -1, -1)]
+
+
+def standing_by_day(days: pl.DataFrame, standings: pl.DataFrame, policy: Policy, on: Sequence[date]) -> pl.DataFrame:
+    """Count servers by standing on some days: day, standing, servers. Takes the result of `last_days`.
 
     A server stands as the worst of the builds of its last day with a hand-over; after `silent_after_days` without any
     it counts as silent.
@@ -88,14 +118,12 @@ def standing_by_day(
     >>> days = pl.DataFrame({"server_id": 1, "build_id": 7, "day": [date(2026, 3, 1)]})
     >>> table = pl.DataFrame({"build_id": [7], "evidence": ["exact"], "vulnerable_from": [date(2026, 3, 5)]})
     >>> table = table.with_columns(missing_since=date(2026, 1, 1), unsupported_since=pl.lit(None, dtype=pl.Date))
-    >>> may = Period(date(2026, 3, 1), date(2026, 5, 10))
     >>> policy = SimpleNamespace(silent_after_days=60)
-    >>> standing_by_day(days, table, policy, may, every_days=35)["standing"].to_list()
+    >>> on = steps(Period(date(2026, 3, 1), date(2026, 5, 10)), every_days=35)
+    >>> standing_by_day(days, table, policy, on)["standing"].to_list()
     ['behind', 'vulnerable', 'silent (perhaps retired)']
     """
-    n_steps = (period.to_on - period.from_on).days // every_days
-    on = [period.to_on - timedelta(days=every_days * step) for step in range(n_steps, -1, -1)]
-    grid = pl.DataFrame({"on": on}, schema={"on": pl.Date})
+    grid = pl.DataFrame({"on": list(on)}, schema={"on": pl.Date})
     seen = days.select("server_id", "day").unique().sort("day")
     cells = (
         seen.select("server_id")
@@ -120,6 +148,10 @@ def standing_by_day(
         .agg(servers=pl.len())
         .sort("day", "standing")
     )
+
+
+def _date(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.Int32).cast(pl.Date)
 
 
 def _is_silent(when: Reckoning) -> pl.Expr:

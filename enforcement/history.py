@@ -70,6 +70,11 @@ class History:
             raise LookupError("the history holds no hand-over (import mail, or make a sample)")
         return self._ends
 
+    @property
+    def last_on(self) -> date | None:
+        """The last day with a hand-over."""
+        return self._ends.to_on if self._ends else None
+
     @cached_property
     def _ends(self) -> Period | None:
         ends = self.traffic.days.select(first=nw.col("day").min(), last=nw.col("day").max())

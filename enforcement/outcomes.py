@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from enforcement.exposure import Exposure
-from enforcement.fates import COUNTS, RETRIES, Floats, fates
+from enforcement.exposure import MINUTES, STILL, Exposure
+from enforcement.fates import AT_ONCE, COUNTS, RETRIES, Floats, fates
 from enforcement.policy import Policy
 from enforcement.stage_sums import StageSums
 from enforcement.verdict import Held, Sender
@@ -165,7 +165,7 @@ class Judge:
 
 
 def server_outcomes(by_server: pl.DataFrame, policy: Policy, senders: Sequence[Sender]) -> pl.DataFrame:
-    """Judge EXPOSURE_BY_SERVER: columns server_id, stage and COUNTS.
+    """Judge EXPOSURE_BY_SERVER, whose rows of a server and stage stand together: columns server_id, stage and COUNTS.
 
     >>> from datetime import date
     >>> from enforcement.policy import Cohort, Rule, Stage
@@ -178,22 +178,18 @@ def server_outcomes(by_server: pl.DataFrame, policy: Policy, senders: Sequence[S
     [(1, 2, 3.0, 2.0)]
     """
     table = fates(policy.stage_minutes, senders).counts
-    stage = by_server["stage"].to_numpy() - 1
-    still = np.zeros(len(COUNTS))
-    still[0] = 1.0  # at once
-    counts = (
-        np.where(
-            by_server["running"].to_numpy()[:, np.newaxis], table[stage, by_server["k"].fill_null(0).to_numpy()], still
-        )
-        * by_server["messages"].to_numpy()[:, np.newaxis]
-    )
-    return (
-        by_server.select("server_id", "stage")
-        .hstack(_counted(counts))
-        .group_by("server_id", "stage")
-        .agg(pl.col(*COUNTS).sum())
-        .sort("server_id", "stage")
-    )
+    still = np.zeros((len(table), 1, len(COUNTS)))
+    still[..., AT_ONCE] = 1.0
+    worth = np.concatenate([table, still], axis=1)  # (stages, MINUTES, COUNTS)
+    units = by_server.select("server_id", "stage").unique(maintain_order=True)
+    changes = by_server.select(pl.struct("server_id", "stage").rle_id()).to_series().to_numpy()
+    cell = (by_server["stage"].cast(pl.Int64) - 1) * MINUTES + by_server["k"].fill_null(STILL)
+    messages = by_server["messages"].to_numpy()
+    counts = [
+        np.bincount(changes, messages * measure[cell.to_numpy()], units.height)
+        for measure in worth.reshape(-1, len(COUNTS)).T
+    ]
+    return units.hstack(pl.DataFrame(counts, schema=COUNTS))
 
 
 def delays_figured(late: Floats, delay_minutes: Sequence[int]) -> Floats:

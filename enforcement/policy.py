@@ -2,10 +2,11 @@
 
 import hashlib
 from bisect import bisect_right
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from itertools import accumulate
-from typing import Annotated, Final, Self, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -363,6 +364,13 @@ class Policy(BaseModel):
         if (days := sum(stage.days or 0 for stage in stages)) > MOST_DAYS:
             raise problem(f"days sum to {days} (expected at most {MOST_DAYS})")
         return stages
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Give a copy with other values, which are not checked; what was worked out of the old ones is forgotten."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in ("stage_starts", "stage_minutes", "phases"):
+            copy.__dict__.pop(name, None)
+        return copy
 
     @cached_property
     def stage_starts(self) -> tuple[int, ...]:

@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import polars as pl
 
-from enforcement.answers import decision_answer, import_answer, replay_answer, report_answer
+from enforcement.answers import compare_answer, decision_answer, import_answer, replay_answer, report_answer
 from enforcement.check import Lint
+from enforcement.comparison import Comparison
+from enforcement.differences import differences
 from enforcement.explain import Case
 from enforcement.fleet import SILENT
 from enforcement.replay import Replay
@@ -19,6 +21,8 @@ from enforcement.terminal import Format, answer, say, sentences, share, show, wr
 from enforcement.workbench import Exported, Fleet
 
 _ORDER: Final = (*WORST_FIRST, SILENT)
+_RAIL: Final = ("measure", "per", "at_most", "state", "worst_unit", "worst_share", "n_judged", "n_units")
+_SHOWN_DIFFERENCES: Final = ("at_once", "delayed", "lost", "accepted_vulnerable")
 
 
 def imports(records: Sequence[ImportRecord], how: Format, *, rejected: pl.DataFrame | None = None) -> None:
@@ -99,8 +103,7 @@ def replays(results: Sequence[Replay], how: Format) -> None:
         stages = result.by_stage.drop("retries")
         show(stages, title=f"{result.policy.name}: subject messages by stage")
         if result.guardrails.height:
-            columns = ("measure", "per", "at_most", "state", "worst_unit", "worst_share", "n_judged", "n_units")
-            show(_with_shares(result.guardrails.select(columns)), title=f"{result.policy.name}: guardrails")
+            show(_with_shares(result.guardrails.select(_RAIL)), title=f"{result.policy.name}: guardrails")
         if result.course.granted.ungranted.height:
             show(result.course.granted.ungranted, title=f"{result.policy.name}: pause days not granted")
     reasons = results[0].untouched
@@ -142,9 +145,41 @@ def _figures(result: Replay) -> dict[str, Any]:
     }
 
 
+def _in_words(name: str) -> pl.Expr:
+    return pl.col(name).str.replace_all("_", " ")
+
+
 def _with_shares(table: pl.DataFrame) -> pl.DataFrame:
     percent = pl.format("{} %", (pl.col("at_most", "worst_share") * 100).round(2))
     return table.with_columns(percent.name.keep())
+
+
+def compared(found: Comparison, how: Format) -> None:
+    """Print what each proposal changes against the baseline, in all and for whom."""
+    changed = differences(found)
+    if how is not Format.TABLE:
+        write_answer(changed, compare_answer(found), how)
+        return
+    sentences([_in_a_sentence(each.replay) for each in found.all])
+    base = found.baseline_name
+    for proposal in found.proposals:
+        own = changed.filter(policy=proposal.name)
+        columns = {"value": proposal.name, "baseline": base} if proposal.name != base else {}
+        in_all = own.filter(part="all").select("measure", "value", "baseline", "difference").rename(columns)
+        if proposal.replay.policy.rules != found.all[0].replay.policy.rules:
+            sentences(
+                [f"{proposal.name} and {base} call different builds vulnerable; each is measured by its own rules."]
+            )
+        show(
+            in_all.with_columns(_in_words("measure")),
+            title=f"{proposal.name} against {base}: messages, and whom they are of",
+        )
+        for part, title in (("product", "products"), ("decile", "tenths of the tenants, 1 with the least mail")):
+            shown = own.filter((pl.col("part") == part) & pl.col("measure").is_in(_SHOWN_DIFFERENCES))
+            wide = shown.pivot(on="measure", index="of", values="difference", maintain_order=True)
+            show(wide.rename({"of": part}), title=f"More (or less) than under {base}, by {title}")
+        if proposal.replay.guardrails.height:
+            show(_with_shares(proposal.replay.guardrails.select(_RAIL)), title=f"{proposal.name}: guardrails")
 
 
 def explained(case: Case, how: Format) -> None:

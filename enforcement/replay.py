@@ -23,9 +23,9 @@ class Replay:
 
     by_day: day, read, in_scope, vulnerable, subject, COUNTS, lost, accepted_vulnerable; by_group: the same by product
     and decile; by_stage: stage, phase, messages, COUNTS; delays: stage, delay_minutes, messages; tenants and servers:
-    who is hit; evidence: messages read by how their build is known; untouched: messages read by why they are not
-    subject; guardrails: a row each; entries: the day on which each spell enters each stage;
-    unmatched: pauses and exemptions of names that the history does not know.
+    who is hit; server_stages: server, tenant, stage, phase, COUNTS; evidence: messages read by how their build is
+    known; untouched: messages read by why they are not subject; guardrails: a row each; entries: the day on which each
+    spell enters each stage; unmatched: pauses and exemptions of names that the history does not know.
     """
 
     policy: Policy
@@ -37,6 +37,7 @@ class Replay:
     delays: pl.DataFrame
     tenants: pl.DataFrame
     servers: pl.DataFrame
+    server_stages: pl.DataFrame
     evidence: pl.DataFrame
     untouched: pl.DataFrame
     guardrails: pl.DataFrame
@@ -87,6 +88,7 @@ def replayed(
         delays=judged.delays,
         tenants=tenants,
         servers=servers,
+        server_stages=_server_stages(hit, history.servers, policy),
         evidence=volume.evidence(exposed.kinds, way.standings),
         untouched=volume.untouched(exposed.kinds, way.standings, policy),
         guardrails=_guardrails(policy, by_day, tenants),
@@ -135,6 +137,17 @@ def _who_is_hit(exposed: Exposed, servers: pl.DataFrame, hit: pl.DataFrame) -> t
     return (
         _hardest_hit_first(by_server.with_columns(**harm), "server"),
         _hardest_hit_first(by_tenant.with_columns(**harm), "tenant"),
+    )
+
+
+def _server_stages(hit: pl.DataFrame, servers: pl.DataFrame, policy: Policy) -> pl.DataFrame:
+    """Give what became of each server's subject messages in each stage."""
+    phases = pl.Series([str(phase) for phase in policy.phases])
+    return (
+        hit.join(servers.select("server_id", "server", "tenant"), on="server_id")
+        .with_columns(phase=phases[hit["stage"] - 1])
+        .select("server", "tenant", "stage", "phase", *COUNTS)
+        .sort("server", "stage")
     )
 
 

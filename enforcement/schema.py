@@ -56,6 +56,24 @@ HANDOVER_DAYS: Final[Schema] = {
     "messages": pl.Int64,
 }
 
+# A row: the hand-overs of a server with a build by a route.
+HANDED_OVER: Final[Schema] = {
+    "server_id": pl.Int32,
+    "build_id": pl.Int32,
+    "route": pl.String,
+    "first_seen_on": pl.Date,
+    "last_seen_on": pl.Date,
+    "messages": pl.Int64,
+}
+
+# A row: a server that showed a build, on any hop.
+SIGHTED: Final[Schema] = {
+    "server_id": pl.Int32,
+    "build_id": pl.Int32,
+    "first_seen_on": pl.Date,
+    "last_seen_on": pl.Date,
+}
+
 # A row: a server whose clock another system started on a day.
 CLOCK_STARTS: Final[Schema] = {"server_id": pl.Int32, "build_id": pl.Int32, "first_detected_on": pl.Date}
 
@@ -78,6 +96,14 @@ STANDINGS: Final[Schema] = {
     "below_minimum_since": pl.Date,
     "vulnerable_from": pl.Date,
     "rule": pl.String,
+}
+
+# A row: a pair of server and build that some day becomes subject, the cohort that takes it in, and from when.
+SUBJECT_PAIRS: Final[Schema] = {
+    "server_id": pl.Int32,
+    "build_id": pl.Int32,
+    "cohort": pl.String,
+    "subject_from": pl.Date,
 }
 
 # A row: a span of days of a server's spell in a cohort on which its clock runs, or stands still (paused or exempt).
@@ -132,6 +158,9 @@ MAIL_BY_KIND: Final[Schema] = {
     "started": pl.Boolean,
     "messages": pl.Int64,
 }
+
+# A row: a tenant, the messages read of it, and its tenth of the tenants by these, 1 the smallest.
+TENANT_DECILES: Final[Schema] = {"tenant": pl.String, "read": pl.Int64, "decile": pl.Int8}
 
 # A row: all messages read of a day, product and decile, whether a policy may touch them or not.
 # `vulnerable` counts those of vulnerable builds, subject or not.

@@ -27,13 +27,14 @@ class StageSums:
     def __init__(self, counts: Counts, worth: Worth) -> None:
         unit, rest = np.divmod(counts.cells, CLOCKS * MINUTES)
         clock, minute = np.divmod(rest, MINUTES)
-        clocks = np.unique(clock)
+        clocks = np.flatnonzero(np.bincount(clock, minlength=CLOCKS))
         self._n_units = counts.units.height
-        is_sparse = (len(clocks) + 1) * self._n_units * MINUTES > _MOST_EMPTY * max(len(clock), 1)
+        n_places = (len(clocks) + 1) * self._n_units * MINUTES
+        is_sparse = not len(clock) or n_places > _MOST_EMPTY * len(clock)
         self._sums: _Cumulated | _Rows = (
             _Rows(self._n_units, (unit, clock, minute), counts.messages, worth)
             if is_sparse
-            else _Cumulated(self._n_units, (unit, clock, minute), counts.messages, worth)
+            else _Cumulated(self._n_units, clocks, (unit, clock, minute), counts.messages, worth)
         )
 
     def prepare(self, pairs: Sequence[Held]) -> None:
@@ -48,14 +49,14 @@ class StageSums:
 class _Cumulated:
     """Counts with a place for each clock and unit, cumulated along the clock; a table of measures a pair of minutes."""
 
-    def __init__(self, n_units: int, at: tuple[Ints, Ints, Ints], messages: Ints, worth: Worth) -> None:
+    def __init__(self, n_units: int, clocks: Ints, at: tuple[Ints, Ints, Ints], messages: Ints, worth: Worth) -> None:
         unit, clock, minute = at
-        self._clocks, place = np.unique(clock, return_inverse=True)
+        self._clocks = clocks
         self._worth = worth
         self._n_measures = worth([]).shape[2]
         shape = (MINUTES, len(self._clocks) + 1, n_units)
         counts = np.zeros(shape)
-        counts[minute, place + 1, unit] = messages
+        counts[minute, (np.searchsorted(clocks, np.arange(CLOCKS)) + 1)[clock], unit] = messages
         np.cumsum(counts, axis=1, out=counts)
         self._running, self._still = counts[:STILL].reshape(STILL, -1), counts[STILL]
         self._shape = shape[1:]

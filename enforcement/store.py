@@ -16,7 +16,7 @@ import pyarrow as pa
 from enforcement.history import History, Traffic
 from enforcement.importers.batch import Batch
 from enforcement.names import printable, shown
-from enforcement.schema import BUILDS, CLOCK_STARTS, SERVERS, conform, day_number
+from enforcement.schema import BUILDS, CLOCK_STARTS, SERVERS, SIGHTED, conform, day_number
 from enforcement.store_connection import StoreError, connect, engine_errors, one_line, transaction
 from enforcement.store_forget import Forgotten, forget_days, forget_import
 from enforcement.store_imports import ImportRecord, add_batch, known_import
@@ -120,9 +120,9 @@ class Store:
         """List the builds: BUILDS."""
         return self._read("select build_id, build, hop::varchar as hop from raw.builds order by build_id", BUILDS)
 
-    def sightings(self) -> pl.DataFrame:
-        """List the sightings: server_id, build_id, day, hops (of all imports together)."""
-        return self._fetch(_SIGHTINGS)
+    def sighted(self, to_on: date | None = None) -> pl.DataFrame:
+        """List the servers that showed a build up to a day (default: ever): SIGHTED."""
+        return self._read(_SIGHTED, SIGHTED, to_on=to_on or date.max)
 
     def imports(self) -> pl.DataFrame:
         """List the sources that the store holds, with the columns of the view `imports`."""
@@ -166,9 +166,9 @@ _TRAFFIC: Final = "select day, minute, minute_spread, server_id, build_id, route
 _DAYS: Final = """
 select server_id, build_id, route, day, messages from raw.handover_days where day <= {last}
 """
-_SIGHTINGS: Final = """
-select server_id, build_id, date '1970-01-01' + day as day, sum(hops)::bigint as hops
-from raw.sightings group by all order by build_id, server_id, day
+_SIGHTED: Final = """
+select server_id, build_id, date '1970-01-01' + min(day) as first_seen_on, date '1970-01-01' + max(day) as last_seen_on
+from raw.sightings where day <= ($to_on::date - date '1970-01-01') group by all order by build_id, server_id
 """
 _CLOCK_STARTS: Final = """
 select server_id, build_id, first_detected_on from raw.clock_starts

@@ -40,7 +40,7 @@ def mail_by_pair(traffic: Traffic, standings: pl.DataFrame, period: Period) -> p
 
 
 def tenant_deciles(mail: pl.DataFrame, servers: pl.DataFrame) -> pl.DataFrame:
-    """Sort tenants by messages read into ten groups of equal numbers, 1 the smallest: tenant, read, decile.
+    """Sort tenants by messages read into ten groups of equal numbers, 1 the smallest: TENANT_DECILES.
 
     Takes MAIL_BY_PAIR and SERVERS.
     """

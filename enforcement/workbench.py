@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
@@ -14,35 +15,51 @@ import polars as pl
 from enforcement import __version__, sample, shipped
 from enforcement.builds import Build, Hop
 from enforcement.check import Lint, lints
+from enforcement.comparison import Comparison, compare
 from enforcement.course import Background
+from enforcement.engines import lakes
 from enforcement.explain import Case, Seen, explain, find_server
 from enforcement.export.calendar import calendar
 from enforcement.export.manifest import MANIFEST_NAME, Origin
 from enforcement.export.write import export_files, write_export
-from enforcement.fleet import Reckoning, fleet, standing_by_day
+from enforcement.exposed import Exposed, expose
+from enforcement.exposure import exposure_by_server
+from enforcement.fleet import Reckoning, fleet, handed_over, last_days, standing_by_day, steps
 from enforcement.history import History, Period
 from enforcement.importers.batch import Batch
 from enforcement.importers.sources import Source
+from enforcement.kept import Kept, key_of
 from enforcement.pauses import read_ledger
-from enforcement.policy import Policy, Route
-from enforcement.replay import Replay, replay
+from enforcement.policy import NO_POLICY, Policy, Route
+from enforcement.replay import Replay, replayed
 from enforcement.sample import Extent
 from enforcement.schema import PAUSES, REJECTS
 from enforcement.standing import standings
 from enforcement.store import Forgotten, ImportRecord, Store, create_store, open_store
+
+
+def _in_silence(*_: object) -> None:
+    """Take what nobody wants to be told."""
+
 
 DEFAULT_STORE: Final = shipped.DATA / "traffic.duckdb"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Where a question is asked: the store, the days, the assumptions, and the ledger of pauses taken."""
+    """Where a question is asked: the store, the days, the assumptions, and the ledger of pauses taken.
+
+    `traffic` is Parquet that an engine reads instead of the store.
+    """
 
     store: Path = DEFAULT_STORE
     from_on: date | None = None
     to_on: date | None = None
     assumptions: str = "default"
     pauses: Path | None = None
+    traffic: str | None = None
+    engine: str | None = None
+    master: str | None = None
 
     def background(self) -> Background:
         """Load what is the same for all policies."""
@@ -154,14 +171,85 @@ def forget(store: Path, *, import_id: int | None, before: date | None) -> Forgot
         return opened.forget(import_id) if import_id is not None else opened.forget_before(before or date.min)
 
 
-def replay_policies(policies: Sequence[str | Policy], setting: Setting) -> list[Replay]:
-    """Replay policies, given by name, path, or value, over the same history."""
+@contextmanager
+def opened_history(setting: Setting, tell: Callable[[str], None] = _in_silence) -> Iterator[History]:
+    """Give the history of a setting, from its store or from Parquet; what that does not use is told."""
+    if setting.traffic is None and setting.engine is None and setting.master is None:
+        with open_store(setting.store) as store:
+            yield store.history(to_on=setting.to_on)
+        return
+    with lakes.open_traffic(setting.traffic, setting.engine, master=setting.master, to_on=setting.to_on) as history:
+        for line in lakes.said(history):
+            tell(line)
+        yield history
+
+
+def replay_policies(
+    policies: Sequence[str | Policy],
+    setting: Setting,
+    *,
+    tell: Callable[[str], None] = _in_silence,
+    report: Callable[[str, int, int], None] = _in_silence,
+) -> list[Replay]:
+    """Replay policies, given by name, path, or value, over the same history.
+
+    What Parquet does not give is told; what is being done is reported, with how many policies are done of how many.
+    """
     loaded = [policy if isinstance(policy, Policy) else shipped.load_policy(policy) for policy in policies]
     background = setting.background()
-    with open_store(setting.store) as store:
-        history = store.history(to_on=setting.to_on)
-        period = setting.period(history)
-        return [replay(history, policy, background, period) for policy in loaded]
+    report("opening the history", 0, len(loaded))
+    replays: list[Replay] = []
+    with opened_history(setting, tell) as history:
+        for policy in loaded:
+            report(f"replaying {policy.name}", len(replays), len(loaded))
+            replays.append(_replayed(history, policy, background, setting))
+    return replays
+
+
+def compare_policies(
+    policies: Sequence[str],
+    setting: Setting,
+    *,
+    baseline: str | None = None,
+    tell: Callable[[str], None] = _in_silence,
+    report: Callable[[str, int, int], None] = _in_silence,
+) -> Comparison:
+    """Hold policies against a baseline over the same history; without one, against the first of them."""
+    if baseline is None and len(policies) < 2:
+        raise ValueError("one policy has nothing to be compared with (name two or more, or give --baseline)")
+    proposals = list(policies) if baseline in (None, NO_POLICY) else [str(baseline), *policies]
+    replays = replay_policies(proposals, setting, tell=tell, report=report)
+    return compare(replays, baseline=NO_POLICY if baseline == NO_POLICY else replays[0].policy.name)
+
+
+def exposed_to(policy: str | Policy, setting: Setting) -> Exposed:
+    """Give what a policy's rules, cohorts and pauses make of the history; every schedule can be judged on it."""
+    loaded = policy if isinstance(policy, Policy) else shipped.load_policy(policy)
+    with opened_history(setting) as history:
+        return _exposed(history, loaded, setting.background(), setting)
+
+
+def _replayed(history: History, policy: Policy, background: Background, setting: Setting) -> Replay:
+    """Replay a policy on what is kept of the history; what is not kept is read."""
+    exposed = _exposed(history, policy, background, setting)
+    key = key_of(policy, exposed.period, _rests_on(setting, history))
+    by_server = _kept(setting).by_server(
+        key,
+        policy.stage_starts,
+        lambda: exposure_by_server(history.traffic, exposed.course.segments, policy, exposed.period),
+    )
+    return replayed(history, policy, background, exposed, by_server)
+
+
+def _exposed(history: History, policy: Policy, background: Background, setting: Setting) -> Exposed:
+    period = setting.period(history)
+    key = key_of(policy, period, _rests_on(setting, history))
+    return _kept(setting).exposed(key, period, lambda: expose(history, policy, background, period))
+
+
+def _kept(setting: Setting) -> Kept:
+    """Give what is kept beside the store; beside Parquet that others write, nothing is."""
+    return Kept(None if setting.traffic else setting.store.with_name(f"{setting.store.name}.exposure"))
 
 
 def fleet_on(policy: str | Policy, setting: Setting) -> Fleet:
@@ -169,16 +257,17 @@ def fleet_on(policy: str | Policy, setting: Setting) -> Fleet:
     rules = policy if isinstance(policy, Policy) else shipped.load_policy(policy)
     with open_store(setting.store) as store:
         history = store.history(to_on=setting.to_on)
-        sightings = store.sightings()
-        days = history.days
         period = setting.period(history)
+        handed, sighted = handed_over(history.traffic), store.sighted(period.to_on)
+        on = steps(period)
+        days = last_days(history.traffic, on)
     table = standings(history.builds, shipped.load_catalogue(), rules)
     when = Reckoning(period.to_on, rules.silent_after_days)
     return Fleet(
         as_of=period.to_on,
         policy=rules,
-        servers=fleet(days, sightings, history.servers, table, when),
-        standing_by_day=standing_by_day(days, table, rules, period),
+        servers=fleet(handed, sighted, history.servers, table, when),
+        standing_by_day=standing_by_day(days, table, rules, on),
         history=history,
     )
 
@@ -229,7 +318,7 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         as_of = setting.period(history).to_on
         if order.today is not None and as_of > order.today:
             raise ValueError(f"as of {as_of}, after today (a message with a wrong clock? give --as-of {order.today})")
-        result = replay(history, shipped.load_policy(policy), setting.background(), setting.period(history))
+        result = _replayed(history, shipped.load_policy(policy), setting.background(), setting)
     origin = Origin(
         policy=result.policy.name,
         as_of=as_of,
@@ -252,11 +341,20 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
 
 def _inputs(setting: Setting, history: History) -> dict[str, str]:
     """Hash what an answer rests on beside the policy."""
-    files = [*shipped.catalogue_files(), shipped.assumptions_file(setting.assumptions)]
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    assumptions = shipped.assumptions_file(setting.assumptions)
+    return {assumptions.name: _hash(assumptions)} | _rests_on(setting, history)
+
+
+def _rests_on(setting: Setting, history: History) -> dict[str, str]:
+    """Hash what the exposure rests on beside the policy."""
+    hashes = {path.name: _hash(path) for path in shipped.catalogue_files()}
     if setting.pauses is not None:
-        hashes["pauses"] = hashlib.sha256(setting.pauses.read_bytes()).hexdigest()
+        hashes["pauses"] = _hash(setting.pauses)
     return hashes | {"traffic": history.fingerprint}
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _ledger(path: Path | None) -> pl.DataFrame:

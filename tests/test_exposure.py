@@ -11,9 +11,11 @@ from examples import policy
 from enforcement import sample, shipped
 from enforcement.course import Background, course
 from enforcement.exposure import Exposure, exposure, exposure_by_server
+from enforcement.fleet import handed_over, last_days, standing_by_day, steps
 from enforcement.history import History, Period, polars_traffic
 from enforcement.importers.batch import Batch
 from enforcement.outcomes import Judge, server_outcomes
+from enforcement.policy import Stage
 from enforcement.replay import replay
 from enforcement.schema import PAUSES, REJECTS
 from enforcement.store import create_store, open_store
@@ -129,3 +131,32 @@ def test_a_clock_past_400_counts_as_400() -> None:
     assert isinstance(counted, Exposure)
     assert counted.by_day.rows().rows() == [(day, 400, True, 7, 5)]
     assert counted.by_group.rows().rows() == [("p", 1, 400, True, 7, 5)]
+
+
+def test_the_fleet_is_the_same_from_few_rows_as_from_all(history: History) -> None:
+    """The engine's first and last days, and the last days before each step, stand for all hand-overs."""
+    table = course(history, policy(), BACKGROUND).standings
+    on = steps(history.period())
+    few = last_days(history.traffic, on)
+    assert few.height < history.days.height / 2
+    assert standing_by_day(few, table, policy(), on).equals(standing_by_day(history.days, table, policy(), on))
+    seen = history.days.group_by("server_id", "build_id", "route").agg(
+        first_seen_on=pl.col("day").min(), last_seen_on=pl.col("day").max(), messages=pl.col("messages").sum()
+    )
+    assert handed_over(history.traffic).equals(seen.sort("server_id", "build_id", "route"))
+
+
+@pytest.mark.parametrize("n_stages", [1, 2, 200])
+def test_the_second_pass_knows_any_number_of_stages(history: History, n_stages: int) -> None:
+    """Each message is counted in the stage that its clock has reached, on both engines."""
+    to = policy().model_copy(update={"stages": (*(Stage(days=1) for _ in range(n_stages - 1)), Stage(block=60))})
+    segments = course(history, to, BACKGROUND).segments
+    by_server = exposure_by_server(history.traffic, segments, to, PERIOD)
+    polars = polars_traffic(history.traffic.frame.collect(backend="polars").to_native())
+    assert by_server.equals(exposure_by_server(polars, segments, to, PERIOD))
+    groups = history.days.select("server_id", "build_id").unique().with_columns(product=pl.lit(""), decile=pl.lit(1))
+    rows = exposure(history.traffic, segments, groups, to, PERIOD).by_day.rows()
+    stage = rows["clock"].map_elements(lambda clock: to.stage_at(clock) + 1, return_dtype=pl.Int16)
+    keys = ["stage", "running", "k"]
+    by_clock = rows.with_columns(stage=stage).group_by(keys).agg(pl.col("messages").sum()).sort(keys)
+    assert by_server.group_by(keys).agg(pl.col("messages").sum()).sort(keys).equals(by_clock.select(*keys, "messages"))

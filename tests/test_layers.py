@@ -24,12 +24,12 @@ CORE = (  # values in, values out
 ANSWERS = (  # values in, what a person looks at out
     ("replay", "charts_theme", "pieces"),
     ("explain", "comparison", "charts", "charts_fleet", "story_fleet"),
-    ("picture_tables", "story", "story_sources"),
+    ("differences", "picture_tables", "story", "story_sources"),
     ("story_policy",),
 )
 RING = (  # files, the database, notebooks, the clock of the day
     ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
-    ("store_forget", "store_imports", "importers.mail", "importers.tables", "export.write"),
+    ("kept", "tables_of_replay", "store_forget", "store_imports", "importers.mail", "importers.tables", "export.write"),
     ("store", "importers.sources"),
     ("workbench",),
     ("provenance", "report_parameters"),

@@ -156,7 +156,8 @@ def test_sightings_of_rejected_rows_are_kept(store: Store) -> None:
     """A source without any hand-over still tells of servers, and hops of the same day are counted together."""
     seen = [("ex01", "15.1.2507.61", None, "mapi", date(2026, 1, 31), 2)] * 2
     store.add(source="m", sha256="m", options={}, batch=batch([], rejects=3, sightings=seen))
-    assert store.sightings().rows() == [(1, 1, date(2026, 1, 31), 4)]
+    assert store.sighted().rows() == [(1, 1, date(2026, 1, 31), date(2026, 1, 31))]
+    assert store.query("select hops from sightings").rows() == [(4,)]
     assert _traffic(store) == []
 
 

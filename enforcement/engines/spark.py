@@ -1,0 +1,155 @@
+"""A history as Parquet, replayed by Spark: on this machine, or on a cluster that reads it where it lies."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any, Final
+
+import narwhals as nw
+import polars as pl
+import pyarrow as pa
+
+from enforcement.engines.duckdb import source_of
+from enforcement.engines.lake import MOST_MESSAGES, NO_DAY, Engine, Source, history_of
+from enforcement.engines.layout import EXPECTED, chosen, is_address, is_blank, listed, local_layout
+from enforcement.engines.spark_session import Session, session
+from enforcement.history import History
+from enforcement.importers.tables import COLUMNS, OPTIONAL
+
+DEFAULT_MASTER: Final = "local[*]"
+
+_BROADCAST: Final = 256 * 1024**2  # octets; Spark itself would stop at 8 GB
+_NANOS: Final = "spark.sql.legacy.parquet.nanosAsLong"
+_TYPES: Final = {"sent_at": r"timestamp(_ntz)?", "messages": r"tinyint|smallint|int|bigint|decimal\(20,0\)"}
+_UNSIGNED: Final = {pl.UInt8: pl.Int16, pl.UInt16: pl.Int32, pl.UInt32: pl.Int64, pl.UInt64: pl.Int64}
+
+
+@contextmanager
+def open_traffic(path: str, *, master: str = DEFAULT_MASTER, to_on: date | None = None) -> Iterator[History]:
+    """Give the history that lies as Parquet at a path of this machine, or at an address that Spark's workers read."""
+    layout = None if is_address(path) else local_layout(path)
+    with session(master) as opened, _errors(opened, path):
+        if layout is None:
+            frame, source, blank = _found(opened.spark, path)
+            columns = chosen(frame.columns, path)
+            is_nanos = opened.spark.conf.get(_NANOS) == "true"
+        else:
+            files = [f"file:{_literal(str(file))}" for file in layout.files]
+            is_nanos = getattr(layout.types["sent_at"], "unit", "") == "ns"
+            opened.spark.conf.set(_NANOS, str(is_nanos).lower())
+            frame, source = opened.spark.read.parquet(*files), source_of(layout, "spark")
+            columns, blank = layout.columns, {name for name, found in layout.types.items() if is_blank(found)}
+        raw = frame.select(*_parts(columns, blank, dict(frame.dtypes), is_nanos=is_nanos))
+        yield history_of(nw.from_native(raw), _engine(opened.spark), source, to_on)
+
+
+@contextmanager
+def _errors(opened: Session, path: str) -> Iterator[None]:
+    """Turn what Spark reports inside into one line."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (Py4JError, PySparkException, pa.ArrowException, ConnectionError) as problem:
+        raise ValueError(f"{path}: {opened.told(problem)}") from None
+
+
+def _engine(spark: Any) -> Engine:
+    from pyspark.sql import functions
+
+    def bring(table: pl.DataFrame) -> nw.LazyFrame[Any]:
+        signed = [
+            pl.col(name).cast(_UNSIGNED[type(dtype)])
+            for name, dtype in table.schema.items()
+            if type(dtype) in _UNSIGNED
+        ]
+        there = spark.createDataFrame(table.with_columns(signed).to_arrow())
+        return nw.from_native(functions.broadcast(there) if table.estimated_size() <= _BROADCAST else there)
+
+    return Engine(
+        bring=bring,
+        keep=lambda frame: nw.from_native(frame.to_native().persist()),
+        batches=lambda frame: iter(frame.to_native().toArrow().to_batches()),
+        sums_itself=True,
+    )
+
+
+def _literal(path: str) -> str:
+    """Escape what Hadoop takes for a pattern."""
+    return re.sub(r"([\[\]{}*?\\,])", r"\\\1", path)
+
+
+def _found(spark: Any, path: str) -> tuple[Any, Source, set[str]]:
+    """Read the schema of what lies at an address; a folder's files are held to one."""
+    from pyspark.errors import AnalysisException, PySparkException
+
+    place = _literal(path)
+    reader = spark.read.option("recursiveFileLookup", "true").option("mergeSchema", "true")
+    try:
+        frame = reader.parquet(place)
+    except AnalysisException as problem:
+        if "UNABLE_TO_INFER_SCHEMA" in str(problem):
+            raise ValueError(f"{path}: no Parquet there (expected files that hold {', '.join(COLUMNS[:3])}…)") from None
+        if "TIMESTAMP(NANOS" not in str(problem):
+            raise
+        frame = _with_nanos(spark, reader, place)
+    except PySparkException as problem:
+        if "TIMESTAMP(NANOS" not in str(problem):
+            raise
+        frame = _with_nanos(spark, reader, place)
+    columns = chosen(frame.columns, path)
+    types = dict(frame.dtypes)
+    is_nanos = spark.conf.get(_NANOS) == "true"
+    for name, there in columns.items():
+        expected = (
+            _TYPES.get(name, "string|void") if not (is_nanos and name == "sent_at") else r"timestamp(_ntz)?|bigint"
+        )
+        if not re.fullmatch(expected, types[there]) and not (name in OPTIONAL and types[there] == "void"):
+            raise ValueError(f"{path}: column {there!r} holds {types[there]} (expected {EXPECTED.get(name, 'text')})")
+    unread = [name for name in frame.columns if name not in columns.values()]
+    listing = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(place)
+    told = sorted(tuple(map(str, row)) for row in listing.select("path", "length", "modificationTime").collect())
+    source = Source(
+        name=path,
+        fingerprint=hashlib.sha256(repr(told).encode()).hexdigest(),
+        options={"engine": "spark"},
+        notes=(f"columns not read: {listed(unread)}",) if unread else (),
+    )
+    return frame, source, {name for name, there in columns.items() if types[there] == "void"}
+
+
+def _with_nanos(spark: Any, reader: Any, place: str) -> Any:
+    """Read times of nanoseconds, which Spark has no type for, as numbers."""
+    spark.conf.set(_NANOS, "true")
+    return reader.parquet(place)
+
+
+def _parts(columns: Any, blank: set[str], types: dict[str, str], *, is_nanos: bool) -> Iterator[Any]:
+    """Give our columns as Spark computes them."""
+    from pyspark.sql import functions as sql
+
+    for name in COLUMNS:
+        default = {"hop": "smtp", "route": "direct", "messages": 1}.get(name)
+        kind = "bigint" if name == "messages" else "string"
+        there = sql.col("`" + columns.get(name, "").replace("`", "``") + "`") if name in columns else None
+        if there is None or name in blank:
+            yield sql.lit(default).cast(kind).alias(name)
+        elif name == "messages":
+            most = sql.when(there.isNull(), 1).when(there > MOST_MESSAGES, MOST_MESSAGES + 1).otherwise(there)
+            yield most.cast(kind).alias(name)
+        elif name != "sent_at":
+            text = sql.expr(f"make_valid_utf8(`{columns[name].replace('`', '``')}`)")
+            yield (text if default is None else sql.coalesce(text, sql.lit(default))).alias(name)
+        elif is_nanos and types[columns[name]] == "bigint":
+            minutes = sql.floor(there / sql.lit(60_000_000_000)).cast("bigint")
+            yield sql.floor(minutes / 1440).cast("int").alias("day")
+            yield sql.pmod(minutes, sql.lit(60)).cast("int").alias("minute")
+        else:
+            yield sql.unix_date(sql.to_date(there)).alias("day")
+            yield sql.minute(there).alias("minute")
+
+
+_ = NO_DAY

@@ -1,0 +1,167 @@
+"""What was read once is kept beside the store: until something that it rests on changes, traffic is not read again."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from enforcement import __version__
+from enforcement.course import Course
+from enforcement.exposed import Exposed
+from enforcement.exposure import Counts, Exposure
+from enforcement.history import Period
+from enforcement.pauses import Granted
+from enforcement.policy import Policy
+from enforcement.schema import (
+    EXPOSURE_BY_SERVER,
+    MAIL_BY_KIND,
+    MAIL_BY_PAIR,
+    PAUSES,
+    SEGMENTS,
+    SPELL_SPANS,
+    STANDINGS,
+    SUBJECT_PAIRS,
+    TENANT_DECILES,
+    TRAFFIC_BASE,
+    Schema,
+    conform,
+)
+
+# What of a policy the exposure rests on: everything but its stages, its words, and what is asked of the outcome.
+_RESTS_ON: Final = {
+    "count_private_updates", "routes", "rules", "minimum_builds", "cohorts", "window", "clear_after_days", "pause",
+    "exemptions",
+}  # fmt: skip
+_MOST_KEPT: Final = 40  # each some megabytes
+_FORMAT: Final = 1
+_COUNTS: Final[Schema] = {"cell": pl.Int64, "messages": pl.Int64}
+_DAYS: Final[Schema] = {"day": pl.Date}
+_GROUPS: Final[Schema] = {"product": pl.String, "decile": pl.Int8}
+_TABLES: Final[Mapping[str, Schema]] = {
+    "standings": STANDINGS, "pairs": SUBJECT_PAIRS, "spans": SPELL_SPANS, "segments": SEGMENTS, "granted": PAUSES,
+    "ungranted": PAUSES, "mail": MAIL_BY_PAIR, "kinds": MAIL_BY_KIND, "base": TRAFFIC_BASE, "deciles": TENANT_DECILES,
+    "days": _DAYS, "by_day": _COUNTS, "groups": _GROUPS, "by_group": _COUNTS,
+}  # fmt: skip
+_UNREADABLE: Final = (OSError, ValueError, pl.exceptions.PolarsError)
+
+
+def key_of(policy: Policy, period: Period, rests_on: Mapping[str, str]) -> str:
+    """Name what is exposed to a policy: the same as long as only stages change.
+
+    `rests_on`: hashes of the traffic, the catalogue and the pauses.
+    """
+    rules = policy.model_dump(mode="json", by_alias=True, include=_RESTS_ON)
+    told = json.dumps([_FORMAT, __version__, rules, [str(day) for day in period], dict(rests_on)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+class Kept:
+    """A folder of what was exposed to policies; whatever is damaged or missing in it is worked out anew.
+
+    Without a folder everything is.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def exposed(self, key: str, period: Period, make: Callable[[], Exposed]) -> Exposed:
+        """Give what is kept under a key, or make and keep it."""
+        with suppress(*_UNREADABLE):
+            found = _exposed({name: self._read(key, name, schema) for name, schema in _TABLES.items()}, period)
+            with suppress(OSError):
+                os.utime(self._place(key))  # the longest unused go first
+            return found
+        made = make()
+        self._write(key, _tables(made))
+        return made
+
+    def by_server(self, key: str, stage_starts: Sequence[int], make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """Give EXPOSURE_BY_SERVER for stages that start on these clocks, or make and keep it."""
+        digest = hashlib.sha256(json.dumps(list(stage_starts)).encode()).hexdigest()[:16]
+        name = f"servers-{digest}"
+        with suppress(*_UNREADABLE):
+            return self._read(key, name, EXPOSURE_BY_SERVER)
+        made = make()
+        self._write(key, {name: made})
+        return made
+
+    def _read(self, key: str, name: str, schema: Schema) -> pl.DataFrame:
+        with (self._place(key) / f"{name}.parquet").open("rb") as file:
+            return conform(pl.read_parquet(file), schema, what=name)
+
+    def _write(self, key: str, tables: Mapping[str, pl.DataFrame]) -> None:
+        """Keep tables, each whole or not at all; where there is no room or no right to write, nothing is kept."""
+        with suppress(OSError):
+            place = self._place(key)
+            place.mkdir(parents=True, exist_ok=True)
+            for name, table in tables.items():
+                unfinished = place / f"{name}.{os.getpid()}"
+                try:
+                    with unfinished.open("wb") as file:
+                        table.write_parquet(file, compression_level=1)
+                    unfinished.replace(place / f"{name}.parquet")
+                finally:
+                    unfinished.unlink(missing_ok=True)
+            self._forget_oldest(place.parent)
+
+    def _place(self, key: str) -> Path:
+        if self._folder is None:
+            raise FileNotFoundError(key)
+        return self._folder / key
+
+    def _forget_oldest(self, folder: Path) -> None:
+        newest_first = sorted(folder.iterdir(), key=lambda place: place.stat().st_mtime, reverse=True)
+        for place in newest_first[_MOST_KEPT:]:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _tables(exposed: Exposed) -> dict[str, pl.DataFrame]:
+    way, counted = exposed.course, exposed.exposure
+    return {
+        "standings": way.standings,
+        "pairs": way.pairs,
+        "spans": way.spans,
+        "segments": way.segments,
+        "granted": way.granted.pauses,
+        "ungranted": way.granted.ungranted,
+        "mail": exposed.mail,
+        "kinds": exposed.kinds,
+        "base": exposed.base,
+        "deciles": exposed.deciles,
+        "days": counted.by_day.units,
+        "by_day": pl.DataFrame({"cell": counted.by_day.cells, "messages": counted.by_day.messages}),
+        "groups": counted.by_group.units,
+        "by_group": pl.DataFrame({"cell": counted.by_group.cells, "messages": counted.by_group.messages}),
+    }
+
+
+def _exposed(tables: Mapping[str, pl.DataFrame], period: Period) -> Exposed:
+    return Exposed(
+        period=period,
+        course=Course(
+            standings=tables["standings"],
+            pairs=tables["pairs"],
+            spans=tables["spans"],
+            segments=tables["segments"],
+            granted=Granted(tables["granted"], tables["ungranted"]),
+        ),
+        mail=tables["mail"],
+        kinds=tables["kinds"],
+        base=tables["base"],
+        deciles=tables["deciles"],
+        exposure=Exposure(
+            by_day=_counts(tables["days"], tables["by_day"]), by_group=_counts(tables["groups"], tables["by_group"])
+        ),
+    )
+
+
+def _counts(units: pl.DataFrame, counted: pl.DataFrame) -> Counts:
+    cells, messages = (np.asarray(counted[name]) for name in _COUNTS)
+    return Counts(units=units, cells=cells, messages=messages)

@@ -1,0 +1,104 @@
+"""Policies held against a baseline: the same figures as their replays give, and nothing added or lost on the way."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from worlds import answer, refused, run, store_of
+
+from enforcement import workbench
+from enforcement.comparison import Comparison
+from enforcement.differences import MEASURES, differences
+from enforcement.workbench import Setting
+
+BUILDS = ("15.1.2507.6", "15.0.1497.48", "15.2.1118.7", "15.2.1544.36", "8.3.298.1")
+ROWS = [
+    (f"2026-0{month}-{day:02}T{hour:02}:{minute:02}", f"mx{server}.tenant{server % 4}.example", build)
+    for month in (3, 4, 5, 6)
+    for day in range(1, 29, 2)
+    for hour, minute in ((3, 1), (9, 17), (14, 44))
+    for server, build in enumerate(BUILDS, start=1)
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small store."""
+    return store_of(tmp_path_factory.mktemp("store") / "traffic.duckdb", ROWS)
+
+
+def found(store: Path, *policies: str, baseline: str | None = None) -> Comparison:
+    return workbench.compare_policies(policies, Setting(store=store), baseline=baseline)
+
+
+def of(table: pl.DataFrame, part: str, column: str) -> dict[str, float]:
+    """Add up a column by measure."""
+    summed = table.filter(part=part).group_by("measure").agg(pl.col(column).sum())
+    return dict(summed.iter_rows())
+
+
+def test_values_are_those_of_the_replays(store: Path) -> None:
+    """In all, by product and by decile; the baseline's too; the difference is what lies between."""
+    compared = found(store, "ninety-days", "gentler", "stricter")
+    table = differences(compared)
+    assert table["policy"].unique().sort().to_list() == ["gentler", "stricter"]
+    assert compared.baseline is not None
+    for proposal in compared.proposals:
+        own = table.filter(policy=proposal.name)
+        for part in ("all", "product", "decile"):
+            for measure in MEASURES:
+                assert of(own, part, "value")[measure] == proposal.replay.totals[measure]
+                assert of(own, part, "baseline")[measure] == compared.baseline.replay.totals[measure]
+        assert (own["difference"] == own["value"] - own["baseline"]).all()
+    assert table.filter(part="all", measure="lost")["difference"].to_list()[0] < 0  # gentler loses less
+
+
+def test_against_no_policy_all_is_delivered_at_once(store: Path) -> None:
+    """Nothing is delayed, lost or hit; what is vulnerable is let through."""
+    compared = found(store, "ninety-days", baseline="none")
+    totals = compared.first.replay.totals
+    in_all = of(differences(compared), "all", "baseline")
+    assert in_all.pop("at_once") == totals["subject"]
+    assert in_all.pop("accepted_vulnerable") == totals["vulnerable"]
+    assert not any(in_all.values())
+
+
+def test_a_policy_against_itself_changes_nothing(store: Path) -> None:
+    """Every difference is 0, and both keep their names."""
+    table = differences(found(store, "ninety-days", baseline="ninety-days"))
+    assert (table["difference"] == 0).all()
+    assert table["value"].sum() > 0
+
+
+def test_the_command_answers_scripts_and_people(store: Path) -> None:
+    """JSON has an entry a proposal; the table says what each figure is of."""
+    (told,) = answer("compare", "ninety-days", "gentler", "--store", store)
+    assert (told["policy"], told["baseline"]) == ("gentler", "ninety-days")
+    assert {row["measure"] for row in told["totals"]} >= {*MEASURES, "tenants with any lost"}
+    assert {row["product"] for row in told["by_product"]} >= {"Exchange Server 2013", "Exchange Server 2016"}
+    assert len({row["decile"] for row in told["by_decile"]}) == 4  # as many as there are tenants
+    shown = run("compare", "ninety-days", "gentler", "--store", store)
+    assert shown.returncode == 0
+    assert "gentler against ninety-days" in shown.stdout
+    assert "call different builds vulnerable" in shown.stdout
+
+
+def test_one_policy_alone_is_refused(store: Path) -> None:
+    assert "nothing to be compared with" in refused("compare", "ninety-days", "--store", store)
+
+
+def test_the_second_pass_goes_out_as_parquet(store: Path, tmp_path: Path) -> None:
+    """Who is hit in which stage and when; servers' stages add up to what the stages hold."""
+    done = run("replay", "ninety-days", "--store", store, "--out", tmp_path, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    place = tmp_path / "ninety-days"
+    stages, servers = pl.read_parquet(place / "by_stage.parquet"), pl.read_parquet(place / "server_stages.parquet")
+    measures = ["at_once", "delayed", "rejected", "expired", "retries"]
+    again = servers.group_by("stage", "phase").agg(pl.col(measures).sum()).sort("stage")
+    assert again.equals(stages.filter(pl.col("messages") > 0).select("stage", "phase", *measures))
+    entries = pl.read_parquet(place / "entries.parquet")
+    assert {"server", "tenant", "stage", "phase", "enters_on"} <= set(entries.columns)
+    assert (
+        pl.read_parquet(place / "tenants.parquet")["lost"].sum()
+        == servers.select(pl.col("rejected") + pl.col("expired")).to_series().sum()
+    )

@@ -1,0 +1,177 @@
+"""What is kept beside the store: used as long as it holds, worked out anew as soon as it does not."""
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any, cast
+
+import narwhals as nw
+import polars as pl
+import pytest
+from examples import policy
+from worlds import store_of
+
+from enforcement import exposed, workbench
+from enforcement.history import History, Period, Traffic
+from enforcement.kept import Kept, key_of
+from enforcement.policy import Policy
+from enforcement.store import Store, open_store
+from enforcement.workbench import Setting
+
+ROWS = [
+    (f"2026-03-{day:02}T{hour:02}:{minute:02}", f"mx{server}.tenant{server % 3}.example", "15.1.2507.6")
+    for day in range(1, 29)
+    for hour in (3, 14)
+    for minute in (1, 17, 44)
+    for server in range(1, 7)
+]
+PERIOD = Period(date(2026, 3, 1), date(2026, 3, 28))
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    """A small store."""
+    return Setting(store=store_of(tmp_path / "traffic.duckdb", ROWS))
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of what is read of the traffic, in order: every question that the core puts to the engine."""
+    seen: list[str] = []
+
+    class Watched:
+        """Traffic that notes what is read of it."""
+
+        def __init__(self, traffic: Any) -> None:
+            self._traffic = traffic
+            self.bring, self.sums_itself = traffic.bring, traffic.sums_itself
+            self.frame, self.days = traffic.frame, traffic.days
+
+        def batches(self, frame: nw.LazyFrame[Any]) -> Any:
+            seen.append("times")
+            return self._traffic.batches(frame)
+
+        def collected(self, frame: nw.LazyFrame[Any]) -> pl.DataFrame:
+            seen.append("days")
+            return self._traffic.collected(frame)
+
+    read_history = Store.history
+
+    def history(store: Store, to_on: date | None = None) -> History:
+        found = read_history(store, to_on)
+        found.period()  # the ends of the history are not what this is about
+        known = replace(found, traffic=cast("Traffic", Watched(found.traffic)))
+        known.__dict__["_ends"] = found.period()
+        return known
+
+    monkeypatch.setattr(Store, "history", history)
+    return seen
+
+
+def with_stages(text: str) -> Policy:
+    return policy(stages=text)
+
+
+def test_only_stages_change_and_nothing_is_read_again(setting: Setting, reads: list[str]) -> None:
+    """The first question reads the traffic; other stages, words and guardrails do not."""
+    first = workbench.exposed_to(with_stages("[{ days = 5 }, { block = 60 }]"), setting)
+    assert reads.count("times") == 1
+    assert reads.count("days") >= 3
+    reads.clear()
+    again = workbench.exposed_to(
+        with_stages("[{ days = 2, throttle = 7 }, { days = 9, block = 3 }, { block = 60 }]"), setting
+    )
+    assert reads == []
+    assert again.exposure.by_day.rows().equals(first.exposure.by_day.rows())
+
+
+def test_who_is_hit_is_read_again_only_when_stages_begin_elsewhere(setting: Setting, reads: list[str]) -> None:
+    """The second pass rests on where stages begin, not on their minutes."""
+    workbench.replay_policies([with_stages("[{ days = 5 }, { block = 60 }]")], setting)
+    reads.clear()
+    workbench.replay_policies([with_stages("[{ days = 5, throttle = 9 }, { throttle = 3, block = 20 }]")], setting)
+    assert reads == []
+    workbench.replay_policies([with_stages("[{ days = 6, throttle = 9 }, { throttle = 3, block = 20 }]")], setting)
+    assert reads == ["times"]
+
+
+def test_what_is_kept_gives_what_is_read(setting: Setting) -> None:
+    """A replay on what is kept equals the one that read the traffic, in every table."""
+    first, again = (workbench.replay_policies(["ninety-days"], setting)[0] for _ in range(2))
+    for name in ("by_day", "by_stage", "by_group", "delays", "tenants", "servers", "evidence", "untouched", "entries"):
+        assert getattr(first, name).equals(getattr(again, name)), name
+        assert getattr(first, name).schema == getattr(again, name).schema, name
+
+
+@pytest.mark.parametrize("harm", [b"", b"PAR1", b"\x00" * 5_000, None])
+@pytest.mark.parametrize("name", ["by_day", "segments", "kinds"])
+def test_a_damaged_file_is_worked_out_anew(setting: Setting, name: str, harm: bytes | None) -> None:
+    """Whatever happened to the folder, the answer is the same."""
+    before = workbench.replay_policies(["ninety-days"], setting)[0]
+    (file,) = Path(f"{setting.store}.exposure").glob(f"*/{name}.parquet")
+    if harm is None:
+        file.unlink()
+    else:
+        file.write_bytes(harm)
+    after = workbench.replay_policies(["ninety-days"], setting)[0]
+    assert after.totals == before.totals
+    assert after.by_day.equals(before.by_day)
+    assert pl.read_parquet(file).height
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(setting: Setting) -> None:
+    """Where a file stands in the way of the folder, every answer is worked out, and the file stays."""
+    blocked = Path(f"{setting.store}.exposure")
+    blocked.write_text("mine")
+    assert workbench.replay_policies(["ninety-days"], setting)[0].totals["subject"] > 0
+    assert blocked.read_text() == "mine"
+
+
+CHANGES = {
+    "rules": 'rules = [{ name = "unsupported", since = "unsupported_since", after_days = 1 }]',
+    "cohorts": 'cohorts = [{ name = "all", starts_on = 2026-03-02 }]',
+    "window": 'window = "spread"',
+    "routes": 'routes = ["direct"]',
+    "clear_after_days": "clear_after_days = 3",
+    "pause": "pause = { days_per_year = 9 }",
+    "exemptions": 'exemptions = [{ tenant = "tenant1.example", until = 2026-03-09 }]',
+    "count_private_updates": "count_private_updates = true",
+    "minimum_builds": "minimum_builds = "
+    '[{ product = "Exchange Server 2016", build = "15.1.2507.61", from = 2026-03-08 }]',
+}
+
+
+@pytest.mark.parametrize("part", CHANGES)
+def test_the_key_knows_all_that_counts(part: str) -> None:
+    """Each part of a policy that moves the exposure changes its key, and so do the period and what else it rests on."""
+    key = key_of(policy(), PERIOD, {"traffic": "1"})
+    assert key_of(policy(**{part: CHANGES[part].partition(" = ")[2]}), PERIOD, {"traffic": "1"}) != key
+
+
+def test_the_key_knows_the_history_and_the_period() -> None:
+    key = key_of(policy(), PERIOD, {"traffic": "1"})
+    assert key_of(policy(), PERIOD, {"traffic": "2"}) != key
+    assert key_of(policy(), Period(date(2026, 3, 2), PERIOD.to_on), {"traffic": "1"}) != key
+    assert key_of(policy(stages="[{ block = 60 }]"), PERIOD, {"traffic": "1"}) == key
+
+
+def test_every_part_of_a_policy_is_placed() -> None:
+    """A new key of the policy file must be said to count or not."""
+    does_not_count = {
+        "schema_version", "name", "title", "author", "reference", "baseline", "stages", "silent_after_days", "notice",
+        "guardrails", "export",
+    }  # fmt: skip
+    assert set(Policy.model_fields) == does_not_count | set(CHANGES)
+
+
+def test_the_oldest_go_first(tmp_path: Path, setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than so many are kept."""
+    monkeypatch.setattr("enforcement.kept._MOST_KEPT", 2)
+    kept = Kept(tmp_path / "kept")
+    with open_store(setting.store) as store:
+        history = store.history()
+        made = exposed.expose(history, policy(), setting.background(), PERIOD)
+    for key in ("a", "b", "c"):
+        kept.exposed(key, PERIOD, lambda: made)
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+    assert (tmp_path / "kept" / "c").exists()
