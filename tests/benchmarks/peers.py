@@ -1,4 +1,4 @@
-"""What one would write without this project: the same counts by hand-written SQL, Polars, pandas and SimPy.
+"""What one would write without this project: the same counts by hand-written SQL, Polars and pandas.
 
 Each is written as well as we can: tables sorted as ours, stored days and minutes, a list of builds that lets an engine
 skip most row groups, keys worked out once a segment, integers counted by `np.bincount` where that is the fastest. None
@@ -19,7 +19,7 @@ from traffic import DAYS, FIRST_ON
 
 from enforcement.policy import Stage
 from enforcement.schema import day_number
-from enforcement.verdict import Outcome, Sender, Verdict, follow, verdict_at
+from enforcement.verdict import Outcome, Sender, follow
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -61,8 +61,8 @@ class Cubes:
 class Totals:
     """What a schedule does: messages by OUTCOMES, then retries, of days, stages and groups; and delays.
 
-    delays: percentiles 50, 95 and 99 of the delayed, in minutes, of each stage, product and decile, one under the other;
-    not a number where nothing is delayed.
+    delays: percentiles 50, 95 and 99 of the delayed, in minutes, of each stage, product and decile, one under the
+    other; not a number where nothing is delayed.
     """
 
     by_day: Floats
@@ -197,10 +197,8 @@ def sql_schedule(
     key = ((place.astype(np.int64) * len(stages) + stage) * 2 + running) * 60 + minute
     day_key = key[~of_group] - FIRST * len(stages) * 120
     return fold(
-        np.bincount(day_key, messages[~of_group], DAYS * len(stages) * 120).reshape(DAYS, len(stages), 2, 60),
-        np.bincount(key[of_group], messages[of_group], given.groups.height * len(stages) * 120).reshape(
-            given.groups.height, len(stages), 2, 60
-        ),
+        counted(day_key, messages[~of_group], DAYS, len(stages), 2, 60),
+        counted(key[of_group], messages[of_group], given.groups.height, len(stages), 2, 60),
         given.groups,
         stages,
         senders,
@@ -267,10 +265,9 @@ def polars_schedule(path: Path, given: Inputs, stages: Sequence[Stage], senders:
         .collect(engine="streaming")
     )
     messages = rows["messages"].to_numpy().astype(np.float64)
-    n_groups = given.groups.height
     return fold(
-        np.bincount(rows["a"].to_numpy(), messages, DAYS * n * 120).reshape(DAYS, n, 2, 60),
-        np.bincount(rows["b"].to_numpy(), messages, n_groups * n * 120).reshape(n_groups, n, 2, 60),
+        counted(rows["a"].to_numpy(), messages, DAYS, n, 2, 60),
+        counted(rows["b"].to_numpy(), messages, given.groups.height, n, 2, 60),
         given.groups,
         stages,
         senders,
@@ -295,92 +292,24 @@ def pandas_cubes(path: Path, given: Inputs) -> Callable[[], Cubes]:
         met = met[(met["day"] >= met["lo"]) & (met["day"] < met["hi"])]
         clock = met["clock_at_0"] + met["running"] * met["day"]
         inner = met["minute"].astype("int32") * 2 + met["running"]
-        shape = (int(clock.max()) + 1, DAYS, MINUTES, 2)
+        last = int(clock.max()) + 1
         day_key = (clock * DAYS + (met["day"].astype("int32") - FIRST)) * (2 * MINUTES) + inner
         group_key = (clock * n_groups + met["group"]) * (2 * MINUTES) + inner
-        group_shape = (shape[0], n_groups, MINUTES, 2)
         messages = met["messages"].astype("float64")
         return Cubes(
-            by_day=np.bincount(day_key, messages, int(np.prod(shape))).reshape(shape),
-            by_group=np.bincount(group_key, messages, int(np.prod(group_shape))).reshape(group_shape),
+            by_day=counted(day_key, messages, last, DAYS, MINUTES, 2),
+            by_group=counted(group_key, messages, last, n_groups, MINUTES, 2),
         )
 
     return count
 
 
-# --- SimPy: every message is an event, every retry another ---
-
-
-def simpy_schedule(path: Path, given: Inputs, stages: Sequence[Stage], sender: Sender) -> Callable[[], Totals]:
-    """Read messages in order of time, and give the function that simulates them."""
-    import simpy  # noqa: PLC0415 - only this peer needs it
-
-    rows = pl.read_parquet(path).select("at_minute", "day", "server_id", "build_id").rows()
-    lives: dict[tuple[int, int], list[tuple[int, int, int, int, int]]] = {}
-    columns = ("server_id", "build_id", "lo", "hi", "clock_at_0", "running", "group")
-    for server, build, *life in given.segments.select(columns).iter_rows():
-        lives.setdefault((server, build), []).append(tuple(life))
-    stage_of_clock = stages_of_clock(stages)
-    n_groups = given.groups.height
-    waits, gives_up = sender.retry_minutes, sender.gives_up_after_hours * 60
-    nothing: list[tuple[int, int, int, int, int]] = []
-
-    def simulate() -> Totals:
-        environment = simpy.Environment()
-        counts = {"day": np.zeros((DAYS, 5)), "stage": np.zeros((len(stages), 5)), "group": np.zeros((n_groups, 5))}
-        late: dict[int, Floats] = {}
-
-        def note(day: int, stage: int, group: int, outcome: int, deferred: int) -> None:
-            for table, place in (("day", day), ("stage", stage), ("group", group)):
-                counts[table][place, outcome] += 1
-                counts[table][place, 4] += deferred
-
-        def send(day: int, stage: int, group: int) -> Iterator[Any]:
-            meets = stages[stage]
-            began, deferred = environment.now, 0
-            while True:
-                verdict = verdict_at(environment.now % 60, throttle=meets.throttle, block=meets.block)
-                if verdict is not Verdict.DEFER:
-                    break
-                wait = waits[min(deferred, len(waits) - 1)]
-                deferred += 1
-                if environment.now - began + wait > gives_up:
-                    note(day, stage, group, 3, deferred)
-                    return
-                yield environment.timeout(wait)
-            if verdict is Verdict.REJECT:
-                note(day, stage, group, 2, deferred)
-            elif deferred:
-                late.setdefault(environment.now - began, np.zeros((n_groups, len(stages))))[group, stage] += 1
-                note(day, stage, group, 1, deferred)
-            else:
-                note(day, stage, group, 0, 0)
-
-        def arrive() -> Iterator[Any]:
-            for at_minute, day, server, build in rows:
-                if at_minute > environment.now:
-                    yield environment.timeout(at_minute - environment.now)
-                for lo, hi, clock, running, group in lives.get((server, build), nothing):
-                    if lo <= day < hi:
-                        stage = stage_of_clock[clock + running * day]
-                        if running:
-                            environment.process(send(day - FIRST, stage, group))
-                        else:
-                            note(day - FIRST, stage, group, 0, 0)
-
-        environment.process(arrive())
-        environment.run()
-        return Totals(
-            by_day=counts["day"],
-            by_stage=counts["stage"],
-            by_group=counts["group"],
-            delays=delays_of(dict(sorted(late.items())), given.groups),
-        )
-
-    return simulate
-
-
 # --- from counts to outcomes ---
+
+
+def counted(keys: npt.NDArray[Any], messages: npt.NDArray[Any], *shape: int) -> Floats:
+    """Add messages up by their keys."""
+    return np.bincount(keys, messages, int(np.prod(shape))).astype(np.float64, copy=False).reshape(shape)
 
 
 def stage_starts(stages: Sequence[Stage]) -> list[int]:
@@ -423,16 +352,16 @@ def fold(
 
 def delays_of(by_delay: Mapping[int, Floats], named: pl.DataFrame) -> Floats:
     """Give the percentiles of Totals from messages by delay: (groups, stages) each, delays in rising order."""
-    parts = []
-    if by_delay:
-        minutes, late = np.array(list(by_delay)), np.stack(list(by_delay.values()), axis=-1)
-        of_group = late.sum(axis=1)
-        parts += list(late.sum(axis=0))
-        for name in ("product", "decile"):
-            for part in named[name].unique().sort():
-                parts.append(of_group[(named[name] == part).to_numpy()].sum(axis=0))
-        return np.array([_percentiles(minutes, messages) for messages in parts])
-    return np.full((0, 3), np.nan)
+    if not by_delay:
+        return np.full((0, 3), np.nan)
+    minutes, late = np.array(list(by_delay)), np.stack(list(by_delay.values()), axis=-1)
+    of_group = late.sum(axis=1)
+    of_part = [
+        of_group[(named[name] == part).to_numpy()].sum(axis=0)
+        for name in ("product", "decile")
+        for part in named[name].unique().sort()
+    ]
+    return np.array([_percentiles(minutes, messages) for messages in [*late.sum(axis=0), *of_part]])
 
 
 def _percentiles(minutes: Ints, messages: Floats) -> list[float]:

@@ -51,7 +51,8 @@ with drawn as (
     from pairs where place between {first} and {last}
 ),
 placed as (
-    select *, (from_day + (((h & 65535)::int * n_days::int) >> 16))::smallint as day, ((h >> 16) & 16777215)::double / 16777216 as u
+    select *, (from_day + (((h & 65535)::int * n_days::int) >> 16))::smallint as day,
+        ((h >> 16) & 16777215)::double / 16777216 as u
     from drawn
 ),
 timed as (
