@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -133,7 +134,7 @@ def prepare(folder: Path, needed: list[Job], *, seed: int) -> None:
             if variants & {"simpy_events", "our_events"}:
                 _once(
                     beside(path, "events"),
-                    lambda place: peers.write_events(connection, place, of=messages, some=EVENTS),
+                    partial(peers.write_events, connection, of=messages, some=EVENTS),
                 )
             if "import_parquet" in variants:
                 _once(beside(path, "table"), lambda place: peers.write_table(connection, place))
@@ -216,8 +217,9 @@ def table(results: Results, messages: int, sizes: list[int], schedules: int) -> 
     )
     yield _ratio(f"{MANY:,} schedules ÷ one from cold", results.ratio("our_thousand", "our_one"), 2.3, 1.3)
     wall, cpu = results.ratio("sql_schedules", "our_hundred", HUNDRED / schedules)
+    some = "" if schedules == HUNDRED else f" ({schedules} measured)"
     yield _row(
-        f"{HUNDRED} schedules end to end ÷ hand-written SQL" + ("" if schedules == HUNDRED else f" ({schedules} measured)"),
+        f"{HUNDRED} schedules end to end ÷ hand-written SQL{some}",
         1 / wall, 1 / 60, 1 / 100, f"1/{wall:.0f} (CPU 1/{cpu:.0f})", "1/",
     )  # fmt: skip
     yield _ratio(
@@ -268,7 +270,7 @@ def _ratio(measure: str, found: tuple[float, float], must: float, aim: float) ->
     return _row(measure, wall, must, aim, f"{wall:.2f} (CPU {cpu:.2f})", "")
 
 
-def _row(measure: str, figure: float, must: float, aim: float, measured: str, unit: str) -> Row:
+def _row(measure: str, figure: float, must: float, aim: float, measured: str, unit: str) -> Row:  # noqa: PLR0917 - a line
     """Judge a figure of which less is better."""
 
     def bound(value: float) -> str:
@@ -291,7 +293,7 @@ def beside_peers(results: Results, messages: int, sizes: list[int]) -> Iterator[
         yield f"pass of {_millions(size)}, DuckDB limit {LITTLE_MEMORY}: {results.wall(name):.2f} s, {told}"
     if "our_pass, course" in found:
         wall, cpu = results.ratio("our_pass, course", "bare")
-        yield f"pass with the segments of the program's own course (spells begin with the first mail) ÷ bare: {wall:.2f} (CPU {cpu:.2f})"
+        yield f"pass with the segments of the program's own course ÷ bare: {wall:.2f} (CPU {cpu:.2f})"
     if "our_thousand_one_by_one" in found:
         wall, cpu = results.ratio("our_thousand_one_by_one", "our_one")
         yield f"{MANY:,} schedules one by one, not in the batch form ÷ one from cold: {wall:.2f} (CPU {cpu:.2f})"
@@ -305,7 +307,8 @@ def beside_peers(results: Results, messages: int, sizes: list[int]) -> Iterator[
         rate = EVENTS / results.wall("simpy_events")
         times = results.wall("simpy_events") / EVENTS / (results.wall("our_one") / messages)
         cpu = results.cpu("simpy_events") / EVENTS / (results.cpu("our_one") / messages)
-        yield f"SimPy: about {rate:,.0f} messages/s; a message takes {times:,.0f} times as long as here from cold (CPU {cpu:,.0f})"
+        told = f"a message takes {times:,.0f} times as long as here from cold (CPU {cpu:,.0f})"
+        yield f"SimPy: about {rate:,.0f} messages/s; {told}"
 
 
 def _millions(messages: int) -> str:
@@ -325,9 +328,8 @@ def printed(rows: list[Row], results: Results) -> None:
     print(f"\n{'':28}{'wall s':>9}{'CPU s':>9}{'peak GB':>9}  wall s of the rounds")
     for name, found in results.found.items():
         rounds = " ".join(f"{result['wall']:.2f}" for result in found)
-        print(
-            f"{name:28}{results.wall(name):9.3f}{results.cpu(name):9.3f}{results.median(name, 'peak_gb'):9.2f}  {rounds}"
-        )
+        medians = f"{results.wall(name):9.3f}{results.cpu(name):9.3f}{results.median(name, 'peak_gb'):9.2f}"
+        print(f"{name:28}{medians}  {rounds}")
 
 
 def machine() -> dict[str, object]:

@@ -260,7 +260,8 @@ VARIANTS: Final[dict[str, Callable[[Task], Run]]] = {
     run.__name__: run
     for run in (
         our_pass, our_one, our_thousand, our_thousand_one_by_one, our_hundred, our_one_more, our_second_pass,
-        our_events, import_parquet, bare, bare_by_day, sql_pass, sql_schedules, polars_schedule, pandas_pass, simpy_events,
+        our_events, import_parquet, bare, bare_by_day, sql_pass, sql_schedules, polars_schedule, pandas_pass,
+        simpy_events,
     )
 }  # fmt: skip
 
