@@ -188,26 +188,28 @@ def replay_policies(
     policies: Sequence[str | Policy],
     setting: Setting,
     *,
+    risk_by: str | Policy | None = None,
     tell: Callable[[str], None] = _in_silence,
     report: Callable[[str, int, int], None] = _in_silence,
 ) -> list[Replay]:
     """Replay policies, given by name, path, or value, over the same history.
 
-    What Parquet does not give is told; what is being done is reported, with how many policies are done of how many.
+    The rules of `risk_by` say which builds are a risk (default: each policy's own do). What Parquet does not give is told; what is being done is reported, with how many policies are done of how many.
     """
-    loaded = [policy if isinstance(policy, Policy) else shipped.load_policy(policy) for policy in policies]
+    loaded = [_loaded(policy) for policy in policies]
+    measure = None if risk_by is None else _loaded(risk_by)
     background = setting.background()
     report("opening the history", 0, len(loaded))
     replays: list[Replay] = []
     with opened_history(setting, tell) as history:
         for policy in loaded:
             report(f"replaying {policy.name}", len(replays), len(loaded))
-            replays.append(_replayed(history, policy, background, setting))
+            replays.append(_replayed(history, policy, background, setting, risk_by=measure))
     return replays
 
 
 def compare_policies(
-    policies: Sequence[str],
+    policies: Sequence[str | Policy],
     setting: Setting,
     *,
     baseline: str | None = None,
@@ -217,34 +219,43 @@ def compare_policies(
     """Hold policies against a baseline over the same history; without one, against the first of them."""
     if baseline is None and len(policies) < 2:
         raise ValueError("one policy has nothing to be compared with (name two or more, or give --baseline)")
-    proposals = list(policies) if baseline in (None, NO_POLICY) else [str(baseline), *policies]
-    replays = replay_policies(proposals, setting, tell=tell, report=report)
+    proposals = [*policies] if baseline in (None, NO_POLICY) else [str(baseline), *policies]
+    replays = replay_policies(proposals, setting, risk_by=proposals[0], tell=tell, report=report)
     return compare(replays, baseline=NO_POLICY if baseline == NO_POLICY else replays[0].policy.name)
 
 
-def exposed_to(policy: str | Policy, setting: Setting) -> Exposed:
+def exposed_to(policy: str | Policy, setting: Setting, *, risk_by: str | Policy | None = None) -> Exposed:
     """Give what a policy's rules, cohorts and pauses make of the history; every schedule can be judged on it."""
-    loaded = policy if isinstance(policy, Policy) else shipped.load_policy(policy)
+    measure = None if risk_by is None else _loaded(risk_by)
     with opened_history(setting) as history:
-        return _exposed(history, loaded, setting.background(), setting)
+        return _exposed(history, _loaded(policy), setting.background(), setting, risk_by=measure)
 
 
-def _replayed(history: History, policy: Policy, background: Background, setting: Setting) -> Replay:
+def _loaded(policy: str | Policy) -> Policy:
+    return policy if isinstance(policy, Policy) else shipped.load_policy(policy)
+
+
+def _replayed(
+    history: History, policy: Policy, background: Background, setting: Setting, *, risk_by: Policy | None = None
+) -> Replay:
     """Replay a policy on what is kept of the history; what is not kept is read."""
-    exposed = _exposed(history, policy, background, setting)
-    key = key_of(policy, exposed.period, _rests_on(setting, history))
+    exposed = _exposed(history, policy, background, setting, risk_by=risk_by)
+    key = key_of(policy, exposed.period, _rests_on(setting, history), risk_by=risk_by)
     by_server = _kept(setting).by_server(
         key,
         policy.stage_starts,
-        lambda: exposure_by_server(history.traffic, exposed.course.segments, policy, exposed.period),
+        lambda: exposure_by_server(history.traffic, exposed.course.segments, exposed.risk, policy, exposed.period),
     )
-    return replayed(history, policy, background, exposed, by_server)
+    return replayed(history, policy, background, exposed, by_server, risk_by=risk_by)
 
 
-def _exposed(history: History, policy: Policy, background: Background, setting: Setting) -> Exposed:
+def _exposed(
+    history: History, policy: Policy, background: Background, setting: Setting, *, risk_by: Policy | None = None
+) -> Exposed:
     period = setting.period(history)
-    key = key_of(policy, period, _rests_on(setting, history))
-    return _kept(setting).exposed(key, period, lambda: expose(history, policy, background, period))
+    key = key_of(policy, period, _rests_on(setting, history), risk_by=risk_by)
+    make = partial(expose, history, policy, background, period, risk_by=risk_by)
+    return _kept(setting).exposed(key, period, make)
 
 
 def _kept(setting: Setting) -> Kept:
