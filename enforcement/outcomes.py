@@ -26,7 +26,8 @@ class Outcomes:
     """Outcomes of subject messages; with several senders counts are expected values over their shares.
 
     by_day: day, COUNTS, lost_at_risk (lost messages of builds at risk); by_group: product, decile and the same;
-    by_stage: stage (from 1), phase, messages and COUNTS; delays: stage, delay_minutes, messages: how late the delayed ones came.
+    by_stage: stage (from 1), phase, messages and COUNTS; delays: stage, delay_minutes, messages: how late the delayed
+    ones came.
     """
 
     by_day: pl.DataFrame
