@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from enforcement.history import Period, Traffic
+from enforcement.history import Period, Traffic, steps_reached
 from enforcement.policy import MOST_DAYS, Policy, Route, Window
 from enforcement.schema import (
     EXPOSURE_BY_SERVER,
@@ -154,8 +154,7 @@ def exposure_by_server(
         start=pl.col("unit").cast(pl.Int64) * (n_stages * MINUTES) + STILL * (1 - pl.col("running")),
     )  # fmt: skip
     clock = nw.col("clock_at_zero") + nw.col("slope") * nw.col("day")
-    later = [(clock >= start).cast(nw.Int32) for start in policy.stage_starts[1:]]
-    stage = sum(later, start=nw.lit(0, nw.Int32))
+    stage = steps_reached(clock, policy.stage_starts[1:])
     cell = nw.col("start") + stage * MINUTES + nw.col("running") * nw.col("k")
     met = _subject(traffic, small, policy).select(cell=cell.cast(_key_type(size)), messages=nw.col("messages"))
     cells, messages = _counted(traffic, met, {"cell": size})["cell"]

@@ -40,9 +40,10 @@ class Outcomes:
 class Judged:
     """Outcomes of many policies, as arrays whose first axis is the policy.
 
-    Counts end in an axis of COUNTS: by_day (policies, rows of `days`, …), by_stage (policies, most stages, …: 0 past a policy's
-    last), by_group (rows of `groups`), by_product, by_decile. Delays end in an axis of FIGURES, in minutes, not a number where nothing was
-    delayed: stage_delay, product_delay, decile_delay. `late` is messages by stage and `delay_minutes`.
+    Counts end in an axis of COUNTS: by_day (policies, rows of `days`, …), by_stage (policies, most stages, …: 0 past a
+    policy's last), by_group (rows of `groups`), by_product, by_decile. Delays end in an axis of FIGURES, in minutes,
+    not a number where nothing was delayed: stage_delay, product_delay, decile_delay. `late` is messages by stage and
+    `delay_minutes`.
     """
 
     policies: tuple[Policy, ...]
