@@ -183,8 +183,8 @@ def server_outcomes(by_server: pl.DataFrame, policy: Policy, senders: Sequence[S
     ...     cohorts=[Cohort(name="all", starts_on=date(2026, 1, 1))],
     ...     stages=[Stage(days=30), Stage(throttle=20, block=10)])
     >>> met = {"server_id": [1, 1], "at_risk": True, "stage": [2, 2], "running": True, "k": [0, 59], "messages": [2, 3]}
-    >>> server_outcomes(pl.DataFrame(met), policy, [exchange]).select("server_id", "stage", "at_once", "rejected").rows()
-    [(1, 2, 3.0, 2.0)]
+    >>> server_outcomes(pl.DataFrame(met), policy, [exchange]).select("stage", "at_once", "rejected").rows()
+    [(2, 3.0, 2.0)]
     """
     table = fates(policy.stage_minutes, senders).counts
     still = np.zeros((len(table), 1, len(COUNTS)))
