@@ -27,6 +27,7 @@ _NAME: Final = ("server", "tenant")
 _HOP: Final = ("build", "hop", "route")
 _BLANK: Final = "\ufdd0"  # stands for null in joins, which match no nulls; no text of any column may hold it
 _SHOWN_REASONS: Final = 5
+_SHOWN_DAYS: Final = 100_000  # later ones are in no calendar
 _NO_TIME: Final = "not a time of a mail"
 _NO_COUNT: Final = "not a number of messages"
 
@@ -91,7 +92,7 @@ def history_of(raw: nw.LazyFrame[Any], engine: Engine, source: Source, to_on: da
     by_fault = engine.collected(
         judged.group_by("fault").agg(
             *(nw.col(name).sum().cast(nw.Int64) for name in ("rows", "messages", "on_zero")),
-            *(nw.col(name).min() for name in ("odd_day", "odd_count")),
+            *(nw.col("odd_day").max(), nw.col("odd_count").min()),
         )
     )
     told = _unusable(by_fault.filter(pl.col("fault") >= 0), reasons)
@@ -129,7 +130,7 @@ def history_of(raw: nw.LazyFrame[Any], engine: Engine, source: Source, to_on: da
 def meaning_of(column: str, text: str) -> str:
     """Give a text its meaning as the import of tables does, or raise ValueError.
 
-    >>> meaning_of("server", "MAIL.Contoso.example."), meaning_of("build", " 15.01.2507.061 "), meaning_of("hop", "SMTP")
+    >>> meaning_of("server", "MAIL.Contoso.example."), meaning_of("build", "15.01.2507.061 "), meaning_of("hop", "SMTP")
     ('mail.contoso.example', '15.1.2507.61', 'smtp')
     """
     if column == "server":
@@ -167,13 +168,17 @@ def _counted(raw: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
         odd_count=nw.when(is_count).then(None).otherwise(messages),
     )
     texts = [nw.col(name).fill_null(_BLANK) for name in (*_NAME, *_HOP)]
-    return ready.with_columns(*texts).group_by(*_NAME, *_HOP, "time_fault", "count_fault", "day").agg(
-        rows=nw.len().cast(nw.Int64),
-        messages=nw.col("counts").sum().cast(nw.Int64),
-        on_zero=nw.col("on_zero").sum().cast(nw.Int64),
-        moment=nw.col("moment").min(),
-        odd_day=nw.col("odd_day").min(),
-        odd_count=nw.col("odd_count").min(),
+    return (
+        ready.with_columns(*texts)
+        .group_by(*_NAME, *_HOP, "time_fault", "count_fault", "day")
+        .agg(
+            rows=nw.len().cast(nw.Int64),
+            messages=nw.col("counts").sum().cast(nw.Int64),
+            on_zero=nw.col("on_zero").sum().cast(nw.Int64),
+            moment=nw.col("moment").min(),
+            odd_day=nw.col("odd_day").max(),
+            odd_count=nw.col("odd_count").min(),
+        )
     )
 
 
@@ -210,7 +215,9 @@ def _pairs(seen: pl.DataFrame, maps: dict[str, pl.DataFrame]) -> pl.DataFrame:
         .join(maps["hop"].select("hop", hop_meant="meant"), on="hop")
         .drop_nulls()
     )
-    ids = read.select("build_meant", "hop_meant").unique().sort("build_meant", "hop_meant").with_row_index("build_id", 1)
+    ids = (
+        read.select("build_meant", "hop_meant").unique().sort("build_meant", "hop_meant").with_row_index("build_id", 1)
+    )
     return read.join(ids.with_columns(pl.col("build_id").cast(pl.Int32)), on=["build_meant", "hop_meant"]).sort(
         "build", "hop"
     )
@@ -223,7 +230,11 @@ def _all_of(seen: pl.DataFrame, pairs: pl.DataFrame | None, maps: dict[str, pl.D
     for name in columns:
         table = maps[name].select(name, pl.col("meant", "n", "fault").name.prefix(f"{name}_"))
         found = found.join(table, on=name, how="left")
-    return found if pairs is None else found.join(pairs.select("build", "hop", "build_id"), on=["build", "hop"], how="left")
+    return (
+        found
+        if pairs is None
+        else found.join(pairs.select("build", "hop", "build_id"), on=["build", "hop"], how="left")
+    )
 
 
 def _judged(
@@ -258,7 +269,7 @@ def _unusable(found: pl.DataFrame, reasons: _Reasons) -> pl.DataFrame:
     for fault, n_rows, odd_day, odd_count in found.select("fault", "rows", "odd_day", "odd_count").iter_rows():
         reason = reasons.texts[fault]
         if reason == _NO_TIME:
-            day = "" if odd_day == NO_DAY else f", e.g. {day_from_number(odd_day)}"
+            day = f", e.g. {day_from_number(odd_day)}" if 0 <= odd_day <= _SHOWN_DAYS else ""
             reason += f"{day} (expected from {FIRST_ON} to {LAST_ON})"
         elif reason == _NO_COUNT:
             reason += f", e.g. {odd_count} (expected a whole number from 1)"
@@ -286,7 +297,9 @@ def _servers(came: pl.DataFrame, names: pl.DataFrame) -> tuple[pl.DataFrame, int
     there = named.join(came.select("server_id").unique(), on="server_id", how="semi", maintain_order="left")
     rows = [
         (server_id, server, tenant or tenant_of(server), zlib.crc32(server.encode()) % 60)
-        for server_id, server, tenant in there.join(first, on="server_id", how="left", maintain_order="left").iter_rows()
+        for server_id, server, tenant in there.join(
+            first, on="server_id", how="left", maintain_order="left"
+        ).iter_rows()
     ]
     several = given.group_by("server_id").agg(n=pl.col("tenant_meant").n_unique()).filter(pl.col("n") > 1)
     return pl.DataFrame(rows, schema=dict(SERVERS), orient="row"), several.height
@@ -338,7 +351,7 @@ def _notes(told: pl.DataFrame, fine: pl.DataFrame, n_other_tenant: int) -> Itera
     messages, on_zero = (int(fine[name].sum()) for name in ("messages", "on_zero"))
     if messages >= FEWEST_MESSAGES and on_zero / messages > SUSPECT_SHARE:
         yield (
-            f"{on_zero / messages:.0%} of the messages were sent on minute 0 of an hour: if the source rounds its times,"
+            f"{on_zero / messages:.0%} of the messages were sent on minute 0 of an hour: if the source rounds times,"
             f" `enforcement import --times-rounded-to hour` spreads them"
         )
 
