@@ -30,7 +30,10 @@ ANSWERS = (  # values in, what a person looks at out
 RING = (  # files, the database, notebooks, the clock of the day
     ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
     ("kept", "tables_of_replay", "store_forget", "store_imports", "importers.mail", "importers.tables", "export.write"),
-    ("store", "importers.sources"),
+    ("store", "importers.sources", "engines.layout", "engines.lake", "engines.spark_session"),
+    ("engines.duckdb",),
+    ("engines.polars", "engines.spark"),
+    ("engines.lakes",),
     ("workbench",),
     ("provenance", "report_parameters"),
     ("report_runs",),
@@ -45,7 +48,9 @@ LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSW
 
 # Library → the modules that may import it.
 DOORS = {
-    "duckdb": ("store*",),
+    "duckdb": ("store*", "engines.duckdb"),
+    "pyspark": ("engines.spark*",),
+    "py4j": ("engines.spark*",),
     "altair": ("charts*",),
     "papermill": ("report*",),
     "nbclient": ("report*",),

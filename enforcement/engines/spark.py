@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from typing import Any, Final
@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 
 from enforcement.engines.duckdb import source_of
-from enforcement.engines.lake import MOST_MESSAGES, NO_DAY, Engine, Source, history_of
-from enforcement.engines.layout import EXPECTED, chosen, is_address, is_blank, listed, local_layout
+from enforcement.engines.lake import MOST_MESSAGES, Engine, Source, history_of
+from enforcement.engines.layout import EXPECTED, Layout, chosen, is_address, is_blank, listed, local_layout
 from enforcement.engines.spark_session import Session, session
 from enforcement.history import History
 from enforcement.importers.tables import COLUMNS, OPTIONAL
@@ -30,19 +30,28 @@ _UNSIGNED: Final = {pl.UInt8: pl.Int16, pl.UInt16: pl.Int32, pl.UInt32: pl.Int64
 def open_traffic(path: str, *, master: str = DEFAULT_MASTER, to_on: date | None = None) -> Iterator[History]:
     """Give the history that lies as Parquet at a path of this machine, or at an address that Spark's workers read."""
     layout = None if is_address(path) else local_layout(path)
-    with session(master) as opened, _errors(opened, path):
+    with session(master) as opened, traffic_in(opened, path, layout, to_on=to_on) as history:
+        yield history
+
+
+@contextmanager
+def traffic_in(
+    opened: Session, path: str, layout: Layout | None = None, *, to_on: date | None = None
+) -> Iterator[History]:
+    """Give the history in a session that runs already; `layout` is that of a path on this machine, when it is known."""
+    layout = layout or (None if is_address(path) else local_layout(path))
+    spark = opened.spark
+    with _errors(opened, path):
         if layout is None:
-            frame, source, blank = _found(opened.spark, path)
-            columns = chosen(frame.columns, path)
-            is_nanos = opened.spark.conf.get(_NANOS) == "true"
+            frame, source, blank = _found(spark, path)
+            columns: Mapping[str, str] = chosen(frame.columns, path)
         else:
-            files = [f"file:{_literal(str(file))}" for file in layout.files]
-            is_nanos = getattr(layout.types["sent_at"], "unit", "") == "ns"
-            opened.spark.conf.set(_NANOS, str(is_nanos).lower())
-            frame, source = opened.spark.read.parquet(*files), source_of(layout, "spark")
-            columns, blank = layout.columns, {name for name, found in layout.types.items() if is_blank(found)}
-        raw = frame.select(*_parts(columns, blank, dict(frame.dtypes), is_nanos=is_nanos))
-        yield history_of(nw.from_native(raw), _engine(opened.spark), source, to_on)
+            spark.conf.set(_NANOS, str(layout.types["sent_at"].unit == "ns").lower())
+            frame = spark.read.parquet(*(f"file:{_literal(str(file))}" for file in layout.files))
+            source, columns = source_of(layout, "spark"), layout.columns
+            blank = {name for name, found in layout.types.items() if is_blank(found)}
+        raw = frame.select(*_parts(columns, blank, dict(frame.dtypes)))
+        yield history_of(nw.from_native(raw), _engine(spark), source, to_on)
 
 
 @contextmanager
@@ -87,6 +96,7 @@ def _found(spark: Any, path: str) -> tuple[Any, Source, set[str]]:
     from pyspark.errors import AnalysisException, PySparkException
 
     place = _literal(path)
+    spark.conf.set(_NANOS, "false")
     reader = spark.read.option("recursiveFileLookup", "true").option("mergeSchema", "true")
     try:
         frame = reader.parquet(place)
@@ -127,7 +137,7 @@ def _with_nanos(spark: Any, reader: Any, place: str) -> Any:
     return reader.parquet(place)
 
 
-def _parts(columns: Any, blank: set[str], types: dict[str, str], *, is_nanos: bool) -> Iterator[Any]:
+def _parts(columns: Mapping[str, str], blank: set[str], types: dict[str, str]) -> Iterator[Any]:
     """Give our columns as Spark computes them."""
     from pyspark.sql import functions as sql
 
@@ -143,13 +153,10 @@ def _parts(columns: Any, blank: set[str], types: dict[str, str], *, is_nanos: bo
         elif name != "sent_at":
             text = sql.expr(f"make_valid_utf8(`{columns[name].replace('`', '``')}`)")
             yield (text if default is None else sql.coalesce(text, sql.lit(default))).alias(name)
-        elif is_nanos and types[columns[name]] == "bigint":
+        elif types[columns[name]] == "bigint":  # nanoseconds
             minutes = sql.floor(there / sql.lit(60_000_000_000)).cast("bigint")
             yield sql.floor(minutes / 1440).cast("int").alias("day")
             yield sql.pmod(minutes, sql.lit(60)).cast("int").alias("minute")
         else:
             yield sql.unix_date(sql.to_date(there)).alias("day")
             yield sql.minute(there).alias("minute")
-
-
-_ = NO_DAY

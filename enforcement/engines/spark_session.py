@@ -61,8 +61,11 @@ class Session:
                 " (is one alive, and has it the cores and memory that spark-defaults.conf asks for?)"
             )
         told = reason(problem)
-        if "stopped SparkContext" in told or "SparkContext was shut down" in told or "Connection refused" in told:
-            return f"{self.master}: the connection to the cluster was lost ({told})"
+        is_cut = isinstance(problem, ConnectionError) or type(problem).__name__ == "Py4JNetworkError"
+        if is_cut or "stopped SparkContext" in told or "SparkContext was shut down" in told:
+            return f"{self.master}: the connection to Spark was lost ({told})"
+        if "FileSystem not found" in told or "No FileSystem for scheme" in told:
+            return f"{told} (name its package in spark-defaults.conf, e.g. spark.jars.packages for hadoop-aws)"
         return told
 
     def end(self) -> None:
@@ -103,9 +106,9 @@ def session(master: str) -> Iterator[Session]:
 
 
 def reason(problem: BaseException) -> str:
-    """Give the innermost cause of what Spark reports, in one line.
+    r"""Give the innermost cause of what Spark reports, in one line.
 
-    >>> reason(ValueError("[PATH_NOT_FOUND] Path does not exist: s3a://b/x. SQLSTATE: 42K03\\n at org.apache…"))
+    >>> reason(ValueError("[PATH_NOT_FOUND] Path does not exist: s3a://b/x. SQLSTATE: 42K03\n at org.apache…"))
     'Path does not exist: s3a://b/x'
     """
     told = str(problem)
@@ -156,7 +159,7 @@ def _expect_java() -> None:
         raise SparkError(f"no Java in JAVA_HOME={home} (Spark needs Java 17 or newer)")
     if not home and not shutil.which("java"):
         raise SparkError(
-            "no Java found: Spark needs Java 17 or newer (on Debian: apt install default-jre-headless; or set JAVA_HOME)"
+            "no Java found: Spark needs Java 17 or newer (Debian: apt install default-jre-headless; or set JAVA_HOME)"
         )
 
 
