@@ -25,7 +25,8 @@ class Replay:
     and decile; by_stage: stage, phase, messages, COUNTS; delays: stage, delay_minutes, messages; tenants and servers:
     who is hit; server_stages: server, tenant, stage, phase, COUNTS; evidence: messages read by how their build is
     known; untouched: messages read by why they are not subject; guardrails: a row each; entries: the day on which each
-    spell enters each stage; risk_by: the policy whose rules say what is vulnerable in them; unmatched: pauses and exemptions of names that the history does not know.
+    spell enters each stage; risk_by: the policy whose rules say what is vulnerable in them; unmatched: pauses and
+    exemptions of names that the history does not know.
     """
 
     policy: Policy

@@ -194,7 +194,8 @@ def replay_policies(
 ) -> list[Replay]:
     """Replay policies, given by name, path, or value, over the same history.
 
-    The rules of `risk_by` say which builds are a risk (default: each policy's own do). What Parquet does not give is told; what is being done is reported, with how many policies are done of how many.
+    The rules of `risk_by` say which builds are a risk (default: each policy's own do). What cannot be used of Parquet
+    is told; what is being done is reported, with how many policies are done of how many.
     """
     loaded = [_loaded(policy) for policy in policies]
     measure = None if risk_by is None else _loaded(risk_by)

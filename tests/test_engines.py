@@ -40,6 +40,8 @@ HOPS = ["smtp", " SMTP", "mapi", "imap", "", None]
 ROUTES = ["direct", "Through Cloud", "relayed ", "sideways", None]
 COUNTS = [1, 7, 2**31 - 1, 0, -3, 2**31, 2**62, None]
 
+EXPECTED_DAYS = "expected from 1996-01-01 to 2058-12-31"
+
 
 def rows_of(history: History) -> pl.DataFrame:
     """The traffic with names for ids, in one order; by the batches that the pass reads."""
@@ -161,8 +163,7 @@ def assert_day_and_minute(opens: Opens, path: Path) -> None:
     with opens(str(path)) as history:
         assert rows_of(history).select("day", "minute", "messages").rows() == [(DAY, 59, 1)]
         assert history.imports.item(0, "notes").splitlines() == [
-            "rows that cannot be used: 2: not a time of a mail, e.g. 2096-10-02"
-            " (expected from 1996-01-01 to 2058-12-31)",
+            f"rows that cannot be used: 2: not a time of a mail, e.g. 2096-10-02 ({EXPECTED_DAYS})",
             "rows that cannot be used: 1: no sent_at",
         ]
 

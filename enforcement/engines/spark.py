@@ -23,7 +23,10 @@ DEFAULT_MASTER: Final = "local[*]"
 _BROADCAST: Final = 256 * 1024**2  # octets; Spark itself would stop at 8 GB
 _NANOS: Final = "spark.sql.legacy.parquet.nanosAsLong"
 _TYPES: Final = {"sent_at": r"timestamp(_ntz)?", "messages": r"tinyint|smallint|int|bigint|decimal\(20,0\)"}
-_UNSIGNED: Final = {pl.UInt8: pl.Int16, pl.UInt16: pl.Int32, pl.UInt32: pl.Int64, pl.UInt64: pl.Int64}
+# Spark has no unsigned numbers.
+_SIGNED: Final[Mapping[pl.DataType, pl.DataType]] = {
+    pl.UInt8(): pl.Int16(), pl.UInt16(): pl.Int32(), pl.UInt32(): pl.Int64(), pl.UInt64(): pl.Int64()
+}  # fmt: skip
 
 
 @contextmanager
@@ -70,11 +73,7 @@ def _engine(spark: Any) -> Engine:
     from pyspark.sql import functions
 
     def bring(table: pl.DataFrame) -> nw.LazyFrame[Any]:
-        signed = [
-            pl.col(name).cast(_UNSIGNED[type(dtype)])
-            for name, dtype in table.schema.items()
-            if type(dtype) in _UNSIGNED
-        ]
+        signed = [pl.col(name).cast(_SIGNED[dtype]) for name, dtype in table.schema.items() if dtype in _SIGNED]
         there = spark.createDataFrame(table.with_columns(signed).to_arrow())
         return nw.from_native(functions.broadcast(there) if table.estimated_size() <= _BROADCAST else there)
 
