@@ -1,26 +1,33 @@
 """What an import writes: one source, all of it or nothing, known by its content and options."""
 
 import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
-from enforcement.builds import Build
-from enforcement.importers.batch import Batch
-from enforcement.names import printable, server_name, shown, tenant_name, tenant_of
-from enforcement.rounded_times import SUSPECT_SHARE, share_on_minute_zero, spread_over_hours
-from enforcement.schema import BUILDS, SERVERS, conform
-from enforcement.store_connection import StoreError, transaction
+from enforcement.importers.batch import Batch, names_and_places
+from enforcement.names import printable, shown
+from enforcement.rounded_times import SUSPECT_SHARE, MinuteZero, Spread
+from enforcement.store_connection import StoreError, registered, transaction
+from enforcement.store_names import Names
+from enforcement.store_spool import Rows, Spool, who
 
-_PAIR: Final = ["build", "hop"]
+_ROUTES: Final = ("direct", "relayed", "through cloud")  # raw.route
+_DAY: Final = 86_400_000_000  # microseconds
 _LONGEST_EXCERPT: Final = 200
 _SHOWN_IMPORTS: Final = 5
+
+# Told how many rows are sorted and stored, and of how many.
+Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,160 +97,260 @@ def known_import(
     )
 
 
-def add_batch(
-    connection: duckdb.DuckDBPyConnection, *, source: str, sha256: str, options: Mapping[str, object], batch: Batch
+@dataclass(slots=True)
+class _Arrived:
+    """What has come of a source so far."""
+
+    rows_read: int = 0
+    rows_stored: int = 0
+    rows_rejected: int = 0
+    traffic_rows: int = 0  # more than those stored when a row's messages get minutes of their own
+    messages: int = 0
+    has_sightings: bool = False
+    minute_zero: MinuteZero = field(default_factory=MinuteZero)
+    notes: dict[str, None] = field(default_factory=dict)
+
+
+def add_batches(
+    connection: duckdb.DuckDBPyConnection,
+    batches: Iterable[Batch],
+    *,
+    source: str,
+    sha256: str,
+    options: Mapping[str, object],
+    folder: Path,
+    report: Report,
 ) -> ImportRecord:
-    """Store a batch: ids for its servers and builds, its traffic sorted for the exposure pass, its rejects."""
-    notes = list(batch.notes)
+    """Store the pieces of a source: ids for its servers and builds, its traffic sorted for the exposure pass, its
+    rejects. What memory does not hold is kept in the folder meanwhile.
+    """
     rounded_to = options.get("times_rounded_to")
     if rounded_to not in (None, "hour"):
         raise StoreError(f"times cannot be rounded to {rounded_to!r} (expected 'hour')")
-    handovers = spread_over_hours(batch.handovers) if rounded_to else batch.handovers
-    share = share_on_minute_zero(batch.handovers)
-    if share is not None and share > SUSPECT_SHARE and not rounded_to:
-        notes.append(
-            f"{share:.0%} of the messages were sent on minute 0 of an hour: if the source rounds its times, forget this"
-            f" import and import again with `--times-rounded-to hour`"
-        )
     source = printable(source)
-    with transaction(connection):
-        (import_id,) = connection.execute("select nextval('raw.import_ids')::integer").fetchall()[0]
-        with _registered(connection, incoming=handovers, sighted=batch.sightings, rejected=batch.rejects):
-            n_other_tenant = _add_servers(connection, batch)
-            _add_builds(connection, batch)
-            overlap, sources = _overlap(connection)
-            connection.execute(_INSERT_TRAFFIC, {"import_id": import_id})
-            connection.execute(_INSERT_DAYS, {"import_id": import_id})
-            connection.execute(_INSERT_SIGHTINGS, {"import_id": import_id})
-            connection.execute(_INSERT_REJECTS, {"import_id": import_id, "longest": _LONGEST_EXCERPT})
-        if n_other_tenant:
-            notes.append(
-                f"servers that came with another tenant than they have: {n_other_tenant:,} (they keep the first)"
-            )
-        if overlap:
-            notes.append(
-                f"already there from {sources}: {overlap:,} days × servers (the same mail may now count twice)"
-            )
+    with transaction(connection), Spool(folder) as spool:
+        import_id = _next_import(connection)
+        names = Names(connection)
+        arrived = _take(connection, batches, names, spool, import_id, spread=Spread() if rounded_to else None)
+        n_other_tenant = names.write(connection)
+        _store_sorted(connection, spool, names, import_id, report)
+        _store_sightings(connection, names, arrived, import_id)
+        overlap, sources = _overlap(connection, import_id)
         record = ImportRecord(
             import_id=import_id,
             source=source,
             sha256=sha256,
-            rows_read=batch.rows_read,
-            rows_stored=batch.handovers.height,
-            rows_rejected=batch.rejects.height,
+            rows_read=arrived.rows_read,
+            rows_stored=arrived.rows_stored,
+            rows_rejected=arrived.rows_rejected,
             already_imported=False,
             overlap=overlap,
-            notes=tuple(" ".join(note.split()) for note in notes),
+            notes=tuple(
+                " ".join(note.split())
+                for note in (
+                    *arrived.notes,
+                    *_note_of_minutes(arrived, is_known=rounded_to is not None),
+                    *_note_of_tenants(n_other_tenant),
+                    *_note_of_overlap(overlap, sources),
+                )
+            ),
         )
         _write_record(connection, record, options=options)
-        _hold_counts(connection, record, handovers)
+        _hold_counts(connection, record, arrived)
     return record
 
 
+def _next_import(connection: duckdb.DuckDBPyConnection) -> int:
+    """Give the number of the next import, which is only taken when it is stored."""
+    rows = connection.execute("select last_value from duckdb_sequences() where sequence_name = 'import_ids'").fetchall()
+    return (rows[0][0] or 0) + 1
+
+
+def _take(
+    connection: duckdb.DuckDBPyConnection,
+    batches: Iterable[Batch],
+    names: Names,
+    spool: Spool,
+    import_id: int,
+    *,
+    spread: Spread | None,
+) -> _Arrived:
+    """Take the pieces as they come: hand-overs coded into the spool, rejects and sightings into the store."""
+    arrived = _Arrived()
+    connection.execute(_SIGHTED)
+    for batch in batches:
+        arrived.rows_read += batch.rows_read
+        arrived.rows_stored += batch.handovers.height
+        arrived.rows_rejected += batch.rejects.height
+        arrived.notes |= dict.fromkeys(batch.notes)
+        arrived.minute_zero.count(batch.handovers)
+        for handovers in [batch.handovers] if spread is None else spread.pieces(batch.handovers):
+            rows = _coded(handovers, names)
+            arrived.traffic_rows += len(rows.who)
+            arrived.messages += int(rows.messages.sum(dtype=np.int64))
+            spool.add(rows)
+        if batch.sightings is not None:
+            arrived.has_sightings = True
+            _take_sightings(connection, batch.sightings, names)
+        if batch.rejects.height:
+            with registered(connection, rejected=batch.rejects.to_arrow()):
+                connection.execute(_INSERT_REJECTS, {"import_id": import_id, "longest": _LONGEST_EXCERPT})
+    return arrived
+
+
+def _coded(handovers: pl.DataFrame, names: Names) -> Rows:
+    """Put numbers for names."""
+    server_ids = names.server_ids(handovers["server"], handovers["tenant"])
+    build_ids = names.build_ids(handovers["build"], handovers["hop"])
+    routes, places = names_and_places(handovers["route"])
+    for route in routes:
+        if route not in _ROUTES:
+            raise StoreError(f"nothing was changed: not a route: {shown(route)} (expected {', '.join(_ROUTES)})")
+    route_codes = np.array([_ROUTES.index(route) for route in routes], dtype=np.uint8)
+    return Rows(
+        who(build_ids, server_ids),
+        handovers["sent_at"].to_physical().to_numpy(),
+        route_codes[places],
+        handovers["messages"].to_numpy(),
+    )
+
+
+def _take_sightings(connection: duckdb.DuckDBPyConnection, sightings: pl.DataFrame, names: Names) -> None:
+    coded = pa.table(
+        {
+            "server_id": names.server_ids(sightings["server"], sightings["tenant"]),
+            "build_id": names.build_ids(sightings["build"], sightings["hop"]),
+            "day": sightings["day"].to_physical().to_numpy(),
+            "hops": sightings["hops"].to_numpy(),
+        }
+    )
+    with registered(connection, coded=coded):
+        connection.execute("insert into sighted from coded")
+
+
+_SIGHTED: Final = (
+    "create or replace temp table sighted (server_id integer, build_id integer, day smallint, hops bigint)"
+)
 _INSERT_TRAFFIC: Final = """
 insert into raw.traffic
-select i.sent_at, (i.sent_at::date - date '1970-01-01')::smallint, minute(i.sent_at)::utinyint,
-    ((minute(i.sent_at) + 60 - s.minute_offset) % 60)::utinyint, s.server_id, b.build_id, i.route::raw.route,
-    i.messages, $import_id
-from incoming i join raw.servers s using (server)
-    join raw.builds b on b.hop = i.hop::raw.hop and b.build is not distinct from i.build
-order by b.build_id, s.server_id, i.sent_at, i.route, i.messages
+select sent_at, (sent_at::date - date '1970-01-01')::smallint, minute(sent_at)::utinyint,
+    ((minute(sent_at) + 60 - minute_offset) % 60)::utinyint, server_id, build_id, route::varchar::raw.route, messages,
+    $import_id
+from sorted
 """
 _INSERT_DAYS: Final = """
-insert into raw.handover_days
-select server_id, build_id, route, day, sum(messages)::bigint, import_id from raw.traffic where import_id = $import_id
-group by all order by build_id, server_id, day, route
+insert into raw.handover_days select server_id, build_id, route::varchar::raw.route, day, messages, $import_id from days
 """
-_INSERT_SIGHTINGS: Final = """
-insert into raw.sightings
-select s.server_id, b.build_id, (i.day - date '1970-01-01')::smallint as day, sum(i.hops)::bigint, $import_id
-from sighted i join raw.servers s using (server)
-    join raw.builds b on b.hop = i.hop::raw.hop and b.build is not distinct from i.build
-group by all order by b.build_id, s.server_id, day
+_INSERT_SIGHTED: Final = """
+insert into raw.sightings select server_id, build_id, day, sum(hops)::bigint, $import_id
+from sighted group by all order by build_id, server_id, day
+"""
+_INSERT_SEEN_IN_TRAFFIC: Final = """
+insert into raw.sightings select server_id, build_id, day, sum(messages)::bigint, $import_id
+from raw.handover_days where import_id = $import_id and not list_contains($cloud::integer[], build_id)
+group by all order by build_id, server_id, day
 """
 _INSERT_REJECTS: Final = """
 insert into raw.rejects select $import_id, position, reason, excerpt[:$longest] from rejected order by position
 """
 
 
-@contextmanager
-def _registered(connection: duckdb.DuckDBPyConnection, **frames: pl.DataFrame) -> Iterator[None]:
-    """Let queries read frames by name."""
-    for name, frame in frames.items():
-        connection.register(name, frame.to_arrow())
-    try:
-        yield
-    finally:
-        for name in frames:
-            with suppress(duckdb.Error):
-                connection.unregister(name)
+def _store_sorted(
+    connection: duckdb.DuckDBPyConnection, spool: Spool, names: Names, import_id: int, report: Report
+) -> None:
+    """Store the traffic in its order, and counted by day; the next range is sorted while one is stored."""
+    offsets = names.offsets()
+    n_done = 0
+    for traffic, days in _ahead(_tables(rows, offsets) for rows in spool.ranges()):
+        with registered(connection, sorted=traffic, days=days):
+            connection.execute(_INSERT_TRAFFIC, {"import_id": import_id})
+            connection.execute(_INSERT_DAYS, {"import_id": import_id})
+        n_done += traffic.num_rows
+        report(n_done, spool.rows)
 
 
-def _add_servers(connection: duckdb.DuckDBPyConnection, batch: Batch) -> int:
-    """Give new servers their ids, tenants and offsets; return how many servers came with another tenant."""
-    named = pl.concat([frame.select("server", "tenant").unique(maintain_order=True) for frame in _hops_of(batch)])
-    given = named.drop_nulls("tenant").unique(maintain_order=True)
-    there = conform(connection.sql("from raw.servers").pl(), SERVERS, what="servers")
-    new = (
-        named.select("server")
-        .unique()
-        .join(there, on="server", how="anti")
-        .join(given.unique("server", keep="first", maintain_order=True), on="server", how="left")
-        .sort("server")
+def _ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """Give items, the next of which is made in another thread meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        coming = worker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = worker.submit(next, items, None)
+            yield item
+
+
+def _tables(rows: Rows, offsets: npt.NDArray[np.uint8]) -> tuple[pa.Table, pa.Table]:
+    """Give a range of traffic as a table, and counted by day."""
+    server_ids = rows.server_id
+    traffic = pa.table(
+        {
+            "sent_at": pa.array(rows.sent_at, pa.timestamp("us")),
+            "server_id": server_ids,
+            "build_id": rows.build_id,
+            "minute_offset": offsets[server_ids],
+            "route": pa.DictionaryArray.from_arrays(rows.route, _ROUTES),
+            "messages": rows.messages,
+        }
     )
-    first_id = _following(there["server_id"])
-    rows = [
-        (first_id + n, server, tenant or tenant_of(server), zlib.crc32(server.encode()) % 60)
-        for n, (server, tenant) in enumerate(new.iter_rows())
-    ]
-    _expect_normal(new["server"], server_name, what="server")
-    _expect_normal(given["tenant"].unique(), tenant_name, what="tenant")
-    added = pl.DataFrame(rows, schema=dict(SERVERS), orient="row")
-    with _registered(connection, added=added):
-        connection.execute("insert into raw.servers from added")
-    kept = pl.concat([there, added]).select("server", kept="tenant")
-    return given.join(kept, on="server").filter(pl.col("tenant") != pl.col("kept"))["server"].n_unique()
+    days = rows.sent_at // _DAY
+    begins = np.flatnonzero(np.append(True, (np.diff(rows.who) != 0) | (np.diff(days) != 0)))
+    runs = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(days)))
+    counts = np.zeros(len(begins) * len(_ROUTES), dtype=np.int64)
+    np.add.at(counts, runs * len(_ROUTES) + rows.route, rows.messages)
+    places = np.flatnonzero(counts)
+    first = begins[places // len(_ROUTES)]
+    by_day = pa.table(
+        {
+            "server_id": server_ids[first],
+            "build_id": rows.build_id[first],
+            "route": pa.DictionaryArray.from_arrays((places % len(_ROUTES)).astype(np.int8), _ROUTES),
+            "day": days[first].astype(np.int16),
+            "messages": counts[places],
+        }
+    )
+    return traffic, by_day
 
 
-def _add_builds(connection: duckdb.DuckDBPyConnection, batch: Batch) -> None:
-    """Give new pairs of build and hop their ids."""
-    named = pl.concat([frame.select(_PAIR).unique() for frame in _hops_of(batch)]).unique()
-    there = conform(connection.sql("from raw.builds").pl(), BUILDS, what="builds")
-    new = named.join(there, on=_PAIR, how="anti", nulls_equal=True).sort(_PAIR)
-    _expect_normal(new["build"].drop_nulls(), lambda text: str(Build.parse(text)), what="build")
-    added = conform(new.with_row_index("build_id", offset=_following(there["build_id"])), BUILDS, what="builds")
-    with _registered(connection, added=added):
-        connection.execute("insert into raw.builds from added")
+def _store_sightings(connection: duckdb.DuckDBPyConnection, names: Names, arrived: _Arrived, import_id: int) -> None:
+    """Store what servers showed day by day: as the source says, or else as its hand-overs do."""
+    if arrived.has_sightings:
+        connection.execute(_INSERT_SIGHTED, {"import_id": import_id})
+    else:
+        connection.execute(_INSERT_SEEN_IN_TRAFFIC, {"import_id": import_id, "cloud": names.cloud_builds()})
+    connection.execute("drop table sighted")
 
 
-def _hops_of(batch: Batch) -> tuple[pl.DataFrame, pl.DataFrame]:
-    return batch.handovers, batch.sightings
+def _note_of_minutes(arrived: _Arrived, *, is_known: bool) -> Iterator[str]:
+    share = arrived.minute_zero.share
+    if share is not None and share > SUSPECT_SHARE and not is_known:
+        yield (
+            f"{share:.0%} of the messages were sent on minute 0 of an hour: if the source rounds its times, forget this"
+            f" import and import again with `--times-rounded-to hour`"
+        )
 
 
-def _following(ids: pl.Series) -> int:
-    largest = ids.max()
-    return largest + 1 if isinstance(largest, int) else 1
+def _note_of_tenants(n_other_tenant: int) -> Iterator[str]:
+    if n_other_tenant:
+        yield f"servers that came with another tenant than they have: {n_other_tenant:,} (they keep the first)"
 
 
-def _expect_normal(values: pl.Series, read: Callable[[str], str], *, what: str) -> None:
-    """Hold an importer to the one spelling of names, without which one server would be two."""
-    for value in values:
-        if read(value) != value:
-            raise ValueError(f"{what} {shown(value)} is not in its one spelling {shown(read(value))}")
+def _note_of_overlap(overlap: int, sources: str) -> Iterator[str]:
+    if overlap:
+        yield f"already there from {sources}: {overlap:,} days × servers (the same mail may now count twice)"
 
 
-def _overlap(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
-    """Count the days of servers in the incoming traffic that are already there, and name the imports that hold them."""
-    rows = connection.execute("""
-        with days as (
-            select distinct s.server_id, (i.sent_at::date - date '1970-01-01')::smallint as day
-            from incoming i join raw.servers s using (server)
-        ),
+def _overlap(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int, str]:
+    """Count the days of servers in an import that are there from others too, and name the imports that hold them."""
+    rows = connection.execute(
+        """
+        with days as (select distinct server_id, day from raw.handover_days where import_id = $import_id),
         shared as (
-            select server_id, day, t.import_id from days join raw.handover_days t using (server_id, day) group by all
+            select server_id, day, t.import_id from days join raw.handover_days t using (server_id, day)
+            where t.import_id <> $import_id group by all
         )
         select count(distinct (server_id, day)), list(distinct import_id order by import_id) from shared
-    """).fetchall()
+        """,
+        {"import_id": import_id},
+    ).fetchall()
     n_days, import_ids = rows[0]
     if not n_days:
         return 0, ""
@@ -255,6 +362,9 @@ def _overlap(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
 def _write_record(
     connection: duckdb.DuckDBPyConnection, record: ImportRecord, *, options: Mapping[str, object]
 ) -> None:
+    ((import_id,),) = connection.execute("select nextval('raw.import_ids')::integer").fetchall()
+    if import_id != record.import_id:
+        raise StoreError(f"{record.source}: nothing was stored: it is import {import_id}, not {record.import_id}")
     connection.execute(
         "insert into raw.imports values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, null, ?)",
         [
@@ -273,17 +383,21 @@ def _write_record(
     )
 
 
-def _hold_counts(connection: duckdb.DuckDBPyConnection, record: ImportRecord, handovers: pl.DataFrame) -> None:
+def _hold_counts(connection: duckdb.DuckDBPyConnection, record: ImportRecord, arrived: _Arrived) -> None:
     """Undo an import that lost or added a row on its way."""
-    rows, messages = connection.execute(
+    stored = connection.execute(
         "select count(*), coalesce(sum(messages), 0)::bigint from raw.traffic where import_id = ?", [record.import_id]
     ).fetchall()[0]
-    ((rejects,),) = connection.execute(
+    counted = connection.execute(
+        "select coalesce(sum(messages), 0)::bigint from raw.handover_days where import_id = ?", [record.import_id]
+    ).fetchall()[0]
+    rejected = connection.execute(
         "select count(*) from raw.rejects where import_id = ?", [record.import_id]
-    ).fetchall()
-    expected = (handovers.height, int(handovers["messages"].cast(pl.Int64).sum()), record.rows_rejected)
-    if (rows, messages, rejects) != expected or record.rows_read != record.rows_stored + record.rows_rejected:
+    ).fetchall()[0]
+    found = (*stored, *counted, *rejected)
+    expected = (arrived.traffic_rows, arrived.messages, arrived.messages, arrived.rows_rejected)
+    if found != expected or record.rows_read != record.rows_stored + record.rows_rejected:
         raise StoreError(
-            f"{record.source}: nothing was stored: {rows} rows, {messages} messages and {rejects} rejects arrived of"
-            f" {expected[0]}, {expected[1]} and {expected[2]}"
+            f"{record.source}: nothing was stored: {found[0]} rows, {found[1]} messages ({found[2]} by day) and"
+            f" {found[3]} rejects arrived of {expected[0]}, {expected[1]} and {expected[3]}"
         )

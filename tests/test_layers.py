@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "enforcement"
 # A module imports only from lines above its own.
 CORE = (  # values in, values out
     ("builds", "names", "schema", "verdict", "history", "chance", "spreadsheet", "received_time"),
-    ("catalogue", "received", "when", "assumptions", "rounded_times", "importers.batch"),
+    ("catalogue", "received", "when", "assumptions", "rounded_times", "importers.batch", "importers.table_times"),
     ("policy_values", "sample_shape"),
     ("policy", "policy_problems", "sample_lives"),  # what people decide
     ("policy_text", "standing", "decision", "clock", "pauses", "guardrails", "sample"),  # what it means for one thing
@@ -29,9 +29,11 @@ ANSWERS = (  # values in, what a person looks at out
 )
 RING = (  # files, the database, notebooks, the clock of the day
     ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
+    ("store_names", "store_spool", "importers.table_columns"),
+    ("importers.table_rows", "importers.parquet_file"),
     ("store_forget", "store_imports", "importers.mail", "importers.tables", "export.write"),
     ("store", "importers.sources"),
-    ("workbench",),
+    ("workbench", "intake"),
     ("provenance", "report_parameters"),
     ("report_runs",),
     ("report_kernel", "report_page"),

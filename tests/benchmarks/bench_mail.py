@@ -49,7 +49,7 @@ def ours(path: Path, scratch: Path) -> Callable[[], Rows]:
         (source,) = find_sources(path)
         sha256 = source.sha256()
         batch = read_mail(source)
-        record = store.add(source=str(path), sha256=sha256, options={}, batch=batch)
+        record = store.add(source=str(path), sha256=sha256, options={}, batches=[batch])
         assert (record.rows_read, record.already_imported) == (batch.rows_read, False)
 
     def rows() -> Rows:
