@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import numpy as np
@@ -14,15 +13,15 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from enforcement.ahead import made_ahead
 from enforcement.importers.batch import Batch, names_and_places
 from enforcement.names import printable, shown
 from enforcement.rounded_times import SUSPECT_SHARE, MinuteZero, Spread
 from enforcement.store_connection import StoreError, registered, transaction
 from enforcement.store_names import Names
-from enforcement.store_spool import Rows, Spool, who
+from enforcement.store_spool import Days, Rows, Spool, by_day, who
 
 _ROUTES: Final = ("direct", "relayed", "through cloud")  # raw.route
-_DAY: Final = 86_400_000_000  # microseconds
 _LONGEST_EXCERPT: Final = 200
 _SHOWN_IMPORTS: Final = 5
 
@@ -133,8 +132,9 @@ def add_batches(
         names = Names(connection)
         arrived = _take(connection, batches, names, spool, import_id, spread=Spread() if rounded_to else None)
         n_other_tenant = names.write(connection)
-        _store_sorted(connection, spool, names, import_id, report)
-        _store_sightings(connection, names, arrived, import_id)
+        _store_sorted(connection, spool, names, import_id, report, are_sighted=not arrived.has_sightings)
+        connection.execute(_INSERT_SIGHTED, {"import_id": import_id})
+        connection.execute("drop table sighted")
         overlap, sources = _overlap(connection, import_id)
         record = ImportRecord(
             import_id=import_id,
@@ -245,43 +245,42 @@ _INSERT_SIGHTED: Final = """
 insert into raw.sightings select server_id, build_id, day, sum(hops)::bigint, $import_id
 from sighted group by all order by build_id, server_id, day
 """
-_INSERT_SEEN_IN_TRAFFIC: Final = """
-insert into raw.sightings select server_id, build_id, day, sum(messages)::bigint, $import_id
-from raw.handover_days where import_id = $import_id and not list_contains($cloud::integer[], build_id)
-group by all order by build_id, server_id, day
-"""
+_INSERT_SEEN: Final = "insert into raw.sightings select server_id, build_id, day, hops, $import_id from seen"
 _INSERT_REJECTS: Final = """
 insert into raw.rejects select $import_id, position, reason, excerpt[:$longest] from rejected order by position
 """
 
 
 def _store_sorted(
-    connection: duckdb.DuckDBPyConnection, spool: Spool, names: Names, import_id: int, report: Report
+    connection: duckdb.DuckDBPyConnection,
+    spool: Spool,
+    names: Names,
+    import_id: int,
+    report: Report,
+    *,
+    are_sighted: bool,
 ) -> None:
-    """Store the traffic in its order, and counted by day; the next range is sorted while one is stored."""
-    offsets = names.offsets()
+    """Store the traffic in its order, and counted by day; the next range is sorted while one is stored.
+
+    When the source says nothing else, its hand-overs are what servers showed, but for those of Exchange Online.
+    """
+    offsets, is_cloud = names.offsets(), names.is_cloud()
     n_done = 0
-    for traffic, days in _ahead(_tables(rows, offsets) for rows in spool.ranges()):
-        with registered(connection, sorted=traffic, days=days):
+    for rows, days in made_ahead((rows, by_day(rows)) for rows in spool.ranges()):
+        tables = {"sorted": _traffic(rows, offsets), "days": _days(days)}
+        with registered(connection, **tables):
             connection.execute(_INSERT_TRAFFIC, {"import_id": import_id})
             connection.execute(_INSERT_DAYS, {"import_id": import_id})
-        n_done += traffic.num_rows
+        if are_sighted:
+            with registered(connection, seen=_seen(days, is_cloud)):
+                connection.execute(_INSERT_SEEN, {"import_id": import_id})
+        n_done += len(rows.who)
         report(n_done, spool.rows)
 
 
-def _ahead(items: Iterator[Any]) -> Iterator[Any]:
-    """Give items, the next of which is made in another thread meanwhile."""
-    with ThreadPoolExecutor(max_workers=1) as worker:
-        coming = worker.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = worker.submit(next, items, None)
-            yield item
-
-
-def _tables(rows: Rows, offsets: npt.NDArray[np.uint8]) -> tuple[pa.Table, pa.Table]:
-    """Give a range of traffic as a table, and counted by day."""
+def _traffic(rows: Rows, offsets: npt.NDArray[np.uint8]) -> pa.Table:
     server_ids = rows.server_id
-    traffic = pa.table(
+    return pa.table(
         {
             "sent_at": pa.array(rows.sent_at, pa.timestamp("us")),
             "server_id": server_ids,
@@ -291,32 +290,33 @@ def _tables(rows: Rows, offsets: npt.NDArray[np.uint8]) -> tuple[pa.Table, pa.Ta
             "messages": rows.messages,
         }
     )
-    days = rows.sent_at // _DAY
-    begins = np.flatnonzero(np.append(True, (np.diff(rows.who) != 0) | (np.diff(days) != 0)))
-    runs = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(days)))
-    counts = np.zeros(len(begins) * len(_ROUTES), dtype=np.int64)
-    np.add.at(counts, runs * len(_ROUTES) + rows.route, rows.messages)
-    places = np.flatnonzero(counts)
-    first = begins[places // len(_ROUTES)]
-    by_day = pa.table(
+
+
+def _days(days: Days) -> pa.Table:
+    """Give the messages of each server, build, day and route."""
+    places, routes = np.nonzero(days.messages)
+    return pa.table(
         {
-            "server_id": server_ids[first],
-            "build_id": rows.build_id[first],
-            "route": pa.DictionaryArray.from_arrays((places % len(_ROUTES)).astype(np.int8), _ROUTES),
-            "day": days[first].astype(np.int16),
-            "messages": counts[places],
+            "server_id": days.server_id[places],
+            "build_id": days.build_id[places],
+            "route": pa.DictionaryArray.from_arrays(routes.astype(np.int8), _ROUTES),
+            "day": days.day[places],
+            "messages": days.messages[places, routes],
         }
     )
-    return traffic, by_day
 
 
-def _store_sightings(connection: duckdb.DuckDBPyConnection, names: Names, arrived: _Arrived, import_id: int) -> None:
-    """Store what servers showed day by day: as the source says, or else as its hand-overs do."""
-    if arrived.has_sightings:
-        connection.execute(_INSERT_SIGHTED, {"import_id": import_id})
-    else:
-        connection.execute(_INSERT_SEEN_IN_TRAFFIC, {"import_id": import_id, "cloud": names.cloud_builds()})
-    connection.execute("drop table sighted")
+def _seen(days: Days, is_cloud: npt.NDArray[np.bool_]) -> pa.Table:
+    """Give the messages of each server, on-premises build and day."""
+    places = np.flatnonzero(~is_cloud[days.build_id])
+    return pa.table(
+        {
+            "server_id": days.server_id[places],
+            "build_id": days.build_id[places],
+            "day": days.day[places],
+            "hops": days.messages[places].sum(axis=1),
+        }
+    )
 
 
 def _note_of_minutes(arrived: _Arrived, *, is_known: bool) -> Iterator[str]:
@@ -340,6 +340,9 @@ def _note_of_overlap(overlap: int, sources: str) -> Iterator[str]:
 
 def _overlap(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int, str]:
     """Count the days of servers in an import that are there from others too, and name the imports that hold them."""
+    others = connection.execute("select 1 from raw.handover_days where import_id <> ? limit 1", [import_id])
+    if not others.fetchall():
+        return 0, ""
     rows = connection.execute(
         """
         with days as (select distinct server_id, day from raw.handover_days where import_id = $import_id),

@@ -80,9 +80,11 @@ class Names:
         ids[used] = [self._builds[key] for key in keys]
         return ids[pairs]
 
-    def cloud_builds(self) -> list[int]:
-        """List the builds of Exchange Online itself."""
-        return [i for (name, _), i in self._builds.items() if name is not None and Build.parse(name).is_cloud]
+    def is_cloud(self) -> npt.NDArray[np.bool_]:
+        """Tell which builds are Exchange Online itself, by build_id."""
+        cloud = np.zeros(self._next_build, dtype=bool)
+        cloud[[i for (name, _), i in self._builds.items() if name is not None and Build.parse(name).is_cloud]] = True
+        return cloud
 
     def offsets(self) -> npt.NDArray[np.uint8]:
         """Give the minute at which each server's own hour begins, by server_id."""

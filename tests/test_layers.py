@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "enforcement"
 
 # A module imports only from lines above its own.
 CORE = (  # values in, values out
-    ("builds", "names", "schema", "verdict", "history", "chance", "spreadsheet", "received_time"),
+    ("builds", "names", "schema", "verdict", "history", "chance", "spreadsheet", "received_time", "ahead"),
     ("catalogue", "received", "when", "assumptions", "rounded_times", "importers.batch", "importers.table_times"),
     ("policy_values", "sample_shape"),
     ("policy", "policy_problems", "sample_lives"),  # what people decide

@@ -34,7 +34,8 @@ def names_and_places(column: pl.Series) -> tuple[list[str], npt.NDArray[np.int64
     (['a', 'b'], array([ 0, -1,  1,  0]))
     """
     if isinstance(column.dtype, pl.Enum):
-        places = column.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+        codes = column.to_physical().cast(pl.Int64)
+        places = (codes.fill_null(-1) if codes.null_count() else codes).to_numpy()
         return column.dtype.categories.to_list(), places
     found = pa.array(column.to_arrow(), pa.large_string()).dictionary_encode()
     places = pl.Series(found.indices).cast(pl.Int64).fill_null(-1).to_numpy()
@@ -47,10 +48,13 @@ def column_of(names: list[str], places: npt.NDArray[np.integer[Any]]) -> pl.Seri
     >>> column_of(["a", "b"], np.array([1, -1, 0])).to_list()
     ['b', None, 'a']
     """
-    known = pl.Series(np.where(places < 0, len(names), places).astype(np.uint32))
-    if (places < 0).any():
-        known = known.to_frame("place").select(pl.when(pl.col("place") < len(names)).then("place")).to_series()
-    return known.cat.to(pl.Enum(names))
+    is_none = places < 0
+    if not is_none.any():
+        return pl.Series(places.astype(np.uint32)).cat.to(pl.Enum(names))
+    if is_none.all():
+        return pl.repeat(None, len(places), dtype=pl.Enum(names), eager=True)
+    known = pl.DataFrame({"place": np.where(is_none, 0, places).astype(np.uint32), "is_none": is_none})
+    return known.select(pl.when(~pl.col("is_none")).then("place")).to_series().cat.to(pl.Enum(names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

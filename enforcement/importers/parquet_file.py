@@ -8,7 +8,6 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import compute, parquet
 
-from enforcement.importers.batch import column_of
 from enforcement.importers.table_columns import chosen
 from enforcement.names import printable
 
@@ -38,17 +37,30 @@ class ParquetRows:
             _told(self._path),
             parquet.ParquetFile(self._path, read_dictionary=self._texts, buffer_size=_BUFFER, pre_buffer=False) as file,
         ):  # by Arrow: on a damaged file polars would print traces of its threads
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(self._columns.values())):
-                batch.validate(full=True)  # polars trusts that text is text
-                columns = {name: _series(batch.column(title)) for name, title in self._columns.items()}
+            for table in _together(file.iter_batches(_ROWS_AT_ONCE, columns=list(self._columns.values()))):
+                table.validate(full=True)  # polars trusts that text is text
+                columns = {name: _series(table.column(title).chunk(0)) for name, title in self._columns.items()}
                 if columns["sent_at"].dtype != pl.Datetime("us"):
                     columns["sent_at"] = columns["sent_at"].cast(pl.String)
-                yield pl.DataFrame(columns).with_columns(
-                    position=pl.int_range(n_before + 1, n_before + 1 + batch.num_rows, dtype=pl.Int64)
-                )
-                n_before += batch.num_rows
+                position = pl.int_range(n_before + 1, n_before + 1 + table.num_rows, dtype=pl.Int64)
+                yield pl.DataFrame(columns).with_columns(position=position)
+                n_before += table.num_rows
         if n_before != self.n_rows:
             raise ValueError(f"{self._path}: {n_before:,} rows, its end says {self.n_rows:,} (a damaged Parquet file)")
+
+
+def _together(batches: Iterator[Any]) -> Iterator[Any]:
+    """Put the small batches of small row groups together, with one list of distinct texts a column."""
+    some: list[Any] = []
+    n_rows = 0
+    for batch in batches:
+        some.append(batch)
+        n_rows += batch.num_rows
+        if n_rows >= _ROWS_AT_ONCE:
+            yield pa.Table.from_batches(some).unify_dictionaries().combine_chunks()
+            some, n_rows = [], 0
+    if n_rows:
+        yield pa.Table.from_batches(some).unify_dictionaries().combine_chunks()
 
 
 class _told:  # noqa: N801 - used as a word in `with`
@@ -87,7 +99,7 @@ def _series(column: Any) -> pl.Series:  # noqa: ANN401 - Arrow has no types
     elif pa.types.is_dictionary(kind):
         names = column.dictionary.to_pylist()
         if None not in names and len(set(names)) == len(names):
-            return column_of(names, pl.Series(column.indices).cast(pl.Int64).fill_null(-1).to_numpy())
+            return pl.Series(column.indices).cast(pl.UInt32).cat.to(pl.Enum(names))
         column = column.cast(kind.value_type)
     series = pl.Series(column)
     return series.cast(pl.String) if series.dtype in (pl.Null, pl.Categorical, pl.Enum) else series

@@ -28,7 +28,8 @@ class Meanings:
 
     def of(self, name: str, given: pl.Series) -> pl.Series:
         """Give the meaning of each text of a column; null where it has none, and for blanks that have no default."""
-        texts, places = names_and_places(given) if given.null_count() < len(given) else ([], np.full(len(given), -1))
+        n_blank = given.null_count()
+        texts, places = names_and_places(given) if n_blank < len(given) else ([], np.full(len(given), -1))
         known = self._known[name]
         if len(known) > _MOST_KNOWN:
             known.clear()
@@ -37,11 +38,16 @@ class Meanings:
             meant, reasons = read_each(new, _MEANINGS[name])
             known.update(meant)
             known.update(dict.fromkeys(reasons))
-        place_of = {_USUAL[name]: 0} if name in _USUAL else {}
         meanings = [known[text] for text in texts]
-        new_places = [-1 if meaning is None else place_of.setdefault(meaning, len(place_of)) for meaning in meanings]
-        blank = 0 if name in _USUAL else -1
-        return column_of(list(place_of), np.array([*new_places, blank], dtype=np.int64)[places]).alias(name)
+        if meanings == texts and not n_blank and isinstance(given.dtype, pl.Enum):
+            return given.alias(name)  # as it is
+        usual = _USUAL.get(name)
+        distinct = dict.fromkeys([usual, *meanings])
+        distinct.pop(None, None)
+        place_of: dict[str | None, int] = dict(zip(distinct, range(len(distinct)), strict=True)) | {None: -1}
+        # The last one is where blanks look.
+        new_places = np.fromiter(map(place_of.__getitem__, [*meanings, usual]), dtype=np.int64, count=len(texts) + 1)
+        return column_of([text for text in distinct if text is not None], new_places[places]).alias(name)
 
 
 def judged(rows: pl.DataFrame, meanings: Meanings | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:

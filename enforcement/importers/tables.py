@@ -8,6 +8,7 @@ from typing import IO
 
 import polars as pl
 
+from enforcement.ahead import made_ahead
 from enforcement.importers.batch import Batch
 from enforcement.importers.csv_text import Piece, csv_pieces
 from enforcement.importers.parquet_file import ParquetRows
@@ -25,7 +26,7 @@ def read_table(path: Path, report: Report | None = None) -> Iterator[Batch]:
     have been read, and of how many.
     """
     read = _parquet_batches if path.suffix.lower() == ".parquet" else _csv_batches
-    for batch, n_read, n_rows in read(path):
+    for batch, n_read, n_rows in made_ahead(read(path)):
         yield batch
         if report is not None:
             report(n_read, n_rows)
