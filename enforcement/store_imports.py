@@ -110,7 +110,7 @@ class _Arrived:
     notes: dict[str, None] = field(default_factory=dict)
 
 
-def add_batches(
+def add_batches(  # noqa: PLR0913 - the parts of one import
     connection: duckdb.DuckDBPyConnection,
     batches: Iterable[Batch],
     *,
@@ -120,8 +120,9 @@ def add_batches(
     folder: Path,
     report: Report,
 ) -> ImportRecord:
-    """Store the pieces of a source: ids for its servers and builds, its traffic sorted for the exposure pass, its
-    rejects. What memory does not hold is kept in the folder meanwhile.
+    """Store the pieces of a source: ids for its servers and builds, its traffic sorted for the exposure pass, rejects.
+
+    What memory does not hold is kept in the folder meanwhile.
     """
     rounded_to = options.get("times_rounded_to")
     if rounded_to not in (None, "hour"):
@@ -166,7 +167,7 @@ def _next_import(connection: duckdb.DuckDBPyConnection) -> int:
     return (rows[0][0] or 0) + 1
 
 
-def _take(
+def _take(  # noqa: PLR0913 - the parts of one import
     connection: duckdb.DuckDBPyConnection,
     batches: Iterable[Batch],
     names: Names,
@@ -251,7 +252,7 @@ insert into raw.rejects select $import_id, position, reason, excerpt[:$longest] 
 """
 
 
-def _store_sorted(
+def _store_sorted(  # noqa: PLR0913 - the parts of one import
     connection: duckdb.DuckDBPyConnection,
     spool: Spool,
     names: Names,

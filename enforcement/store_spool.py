@@ -117,6 +117,8 @@ def packed(rows: Rows) -> Longs | None:
 def _packed_key(key: tuple[int, int]) -> int:
     """Give the least number of the rows of a build and server from a time on."""
     build, server = divmod(key[0], 1 << _ID_BITS)
+    if server >= 1 << _SERVER_BITS:  # none such is packed
+        return build + 1 << _SERVER_BITS + _TIME_BITS + _ROUTE_BITS
     seconds = key[1] // _SECOND - _FIRST
     return ((build << _SERVER_BITS | server) << _TIME_BITS | seconds) << _ROUTE_BITS
 
