@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from enforcement import __version__, sample, shipped
+from enforcement import shipped
 from enforcement.builds import Build, Hop
 from enforcement.check import Lint, lints
 from enforcement.comparison import Comparison, compare
@@ -26,16 +26,13 @@ from enforcement.exposed import Exposed, expose
 from enforcement.exposure import exposure_by_server
 from enforcement.fleet import Reckoning, fleet, handed_over, last_days, standing_by_day, steps
 from enforcement.history import History, Period
-from enforcement.importers.batch import Batch
-from enforcement.importers.sources import Source
 from enforcement.kept import Kept, key_of
 from enforcement.pauses import read_ledger
 from enforcement.policy import NO_POLICY, Policy, Route
 from enforcement.replay import Replay, replayed
-from enforcement.sample import Extent
-from enforcement.schema import PAUSES, REJECTS
+from enforcement.schema import PAUSES
 from enforcement.standing import standings
-from enforcement.store import Forgotten, ImportRecord, Store, create_store, open_store
+from enforcement.store import Store, open_store
 
 
 def _in_silence(*_: object) -> None:
@@ -108,67 +105,6 @@ class Fleet:
     servers: pl.DataFrame
     standing_by_day: pl.DataFrame
     history: History
-
-
-def make_sample(store: Path, extent: Extent) -> ImportRecord:
-    """Put a made-up fleet and its traffic into a store; the same sample again changes nothing."""
-    name = f"sample of {extent.messages:,} messages, seed {extent.seed}"
-    shape_file = shipped.DATA / "sample.toml"
-    told = (repr(extent), __version__, *(path.read_bytes() for path in (shape_file, *shipped.catalogue_files())))
-    digest = hashlib.sha256("\n".join(str(part) for part in told).encode()).hexdigest()
-
-    def batch() -> Batch:
-        made = sample.make_sample(shipped.load_catalogue(), shipped.load_sample_shape(), extent)
-        return Batch(
-            handovers=made.handovers,
-            sightings=made.sightings,
-            rejects=pl.DataFrame(schema=REJECTS),
-            rows_read=made.handovers.height,
-        )
-
-    with create_store(store) as opened:
-        return opened.add(source=name, sha256=digest, options={"kind": "sample"}, batch=batch)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
-    """What an import kept, a record each source; why rows were rejected; what was wrong with unreadable sources.
-
-    rejected: reason, rows, first_excerpt, of the sources imported just now.
-    """
-
-    records: list[ImportRecord]
-    rejected: pl.DataFrame
-    problems: list[str]
-
-
-def import_sources(store: Path, sources: Sequence[Source], report: Callable[[str, int, int], None]) -> Imported:
-    """Import sources, each whole or not at all; one that cannot be read does not keep the others out."""
-    records, problems = [], []
-    with create_store(store) as opened:
-        for source in sources:
-            try:
-                records.append(
-                    opened.add(
-                        source=source.name,
-                        sha256=source.sha256(),
-                        options=source.options,
-                        batch=partial(source.read, partial(report, source.name)),
-                    )
-                )
-            except ValueError as problem:
-                problems.append(str(problem))
-        new = [record.import_id for record in records if not record.already_imported]
-        rejects = opened.rejects().filter(pl.col("import_id").is_in(new))
-    rejected = rejects.group_by("reason").agg(rows=pl.len(), first_excerpt=pl.col("excerpt").first())
-    return Imported(records=records, rejected=rejected.sort("rows", "reason", descending=True), problems=problems)
-
-
-def forget(store: Path, *, import_id: int | None, before: date | None) -> Forgotten:
-    """Remove an import, or all rows before a day."""
-    open_store(store).close()  # a store that is not there is an error here, and never made
-    with create_store(store) as opened:
-        return opened.forget(import_id) if import_id is not None else opened.forget_before(before or date.min)
 
 
 @contextmanager

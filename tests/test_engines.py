@@ -21,7 +21,9 @@ from enforcement.engines import duckdb, lakes, polars, spark
 from enforcement.engines.lake import meaning_of
 from enforcement.engines.spark_session import session
 from enforcement.history import History
-from enforcement.importers.tables import COLUMNS, judged, read_table
+from enforcement.importers.table_columns import COLUMNS
+from enforcement.importers.table_rows import judged
+from enforcement.importers.tables import read_table
 from enforcement.names import excerpt
 from enforcement.schema import HANDOVERS
 from enforcement.store import create_store
@@ -91,7 +93,7 @@ def imported(path: Path, store: Path) -> tuple[pl.DataFrame, pl.DataFrame, int]:
     """The rows and days of the same file imported, and how many rows it rejected."""
     store.unlink(missing_ok=True)
     with create_store(store) as opened:
-        record = opened.add(source=path.name, sha256="a", options={}, batch=read_table(path))
+        record = opened.add(source=path.name, sha256="a", options={}, batches=read_table(path))
         history = opened.history()
         return rows_of(history), days_of(history), record.rows_rejected
 

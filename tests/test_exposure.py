@@ -48,7 +48,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         rows_read=made.handovers.height,
     )
     with create_store(path) as store:
-        store.add(source="sample", sha256="0", options={}, batch=batch)
+        store.add(source="sample", sha256="0", options={}, batches=[batch])
     with open_store(path) as store:
         yield store.history()
 

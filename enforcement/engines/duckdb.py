@@ -14,7 +14,7 @@ import pyarrow as pa
 from enforcement.engines.lake import MOST_MESSAGES, NO_DAY, Engine, Source, history_of
 from enforcement.engines.layout import Layout, is_blank, listed, local_layout
 from enforcement.history import History
-from enforcement.importers.tables import COLUMNS
+from enforcement.importers.table_columns import COLUMNS
 from enforcement.store_connection import one_line
 
 _MEMORY: Final = "2GB"  # beyond it the engine spills to disk

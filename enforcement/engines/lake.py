@@ -14,7 +14,7 @@ import pyarrow as pa
 from enforcement.builds import Build, Hop
 from enforcement.history import History, Traffic
 from enforcement.importers.batch import FIRST_ON, LAST_ON
-from enforcement.importers.tables import ROUTES
+from enforcement.importers.table_rows import ROUTES
 from enforcement.names import excerpt, server_name, shown, tenant_name, tenant_of
 from enforcement.rounded_times import FEWEST_MESSAGES, SUSPECT_SHARE
 from enforcement.schema import BUILDS, CLOCK_STARTS, SERVERS, Schema, conform, day_from_number, day_number

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import parquet
 
-from enforcement.importers.tables import COLUMNS, OPTIONAL, REQUIRED
+from enforcement.importers.table_columns import COLUMNS, OPTIONAL, REQUIRED
 from enforcement.names import printable, shown
 
 _SHOWN_COLUMNS: Final = 12

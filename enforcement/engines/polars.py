@@ -13,7 +13,7 @@ from enforcement.engines.duckdb import source_of
 from enforcement.engines.lake import MOST_MESSAGES, NO_DAY, Engine, history_of
 from enforcement.engines.layout import Layout, is_blank, local_layout
 from enforcement.history import History
-from enforcement.importers.tables import COLUMNS
+from enforcement.importers.table_columns import COLUMNS
 from enforcement.names import printable
 
 _BATCH: Final = 1_000_000  # rows

@@ -16,7 +16,7 @@ from enforcement.engines.lake import MOST_MESSAGES, Engine, Source, history_of
 from enforcement.engines.layout import EXPECTED, Layout, chosen, is_address, is_blank, listed, local_layout
 from enforcement.engines.spark_session import Session, session
 from enforcement.history import History
-from enforcement.importers.tables import COLUMNS, OPTIONAL
+from enforcement.importers.table_columns import COLUMNS, OPTIONAL
 
 DEFAULT_MASTER: Final = "local[*]"
 
