@@ -169,8 +169,9 @@ def opened_history(setting: Setting, tell: Callable[[str], None] | None = None) 
             yield store.history(to_on=setting.to_on)
         return
     with lakes.open_traffic(setting.traffic, setting.engine, master=setting.master, to_on=setting.to_on) as history:
-        for line in lakes.said(history) if tell else ():
-            tell(line)
+        for line in lakes.said(history):
+            if tell is not None:
+                tell(line)
         yield history
 
 

@@ -161,8 +161,10 @@ def assert_day_and_minute(opens: Opens, path: Path) -> None:
     with opens(str(path)) as history:
         assert rows_of(history).select("day", "minute", "messages").rows() == [(DAY, 59, 1)]
         assert history.imports.item(0, "notes").splitlines() == [
-            "rows that cannot be used: 2: not a time of a mail, e.g. 2096-10-02"
-            " (expected from 1996-01-01 to 2058-12-31)",
+            (
+                "rows that cannot be used: 2: not a time of a mail, e.g. 2096-10-02"
+                " (expected from 1996-01-01 to 2058-12-31)"
+            ),
             "rows that cannot be used: 1: no sent_at",
         ]
 
@@ -214,7 +216,7 @@ def test_spark_says_what_is_wrong_at_an_address(tmp_path: Path, monkeypatch: pyt
     faults = {
         "viewfs://lake/mail/text": "column 'sent_at' holds string (expected times)",
         "viewfs://lake/mail/renamed": "no column 'server' (found: ",
-        "viewfs://lake/mail/mixed": "build",
+        "viewfs://lake/mail/mixed": "'build' holds bigint in viewfs://lake/mail/mixed/b.parquet (expected string",
         "viewfs://lake/mail/none": "Path does not exist",
         "viewfs://lake/mail/empty": "no Parquet there",
         "viewfs://lake/mail/damaged": "a.parquet",

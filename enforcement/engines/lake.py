@@ -17,7 +17,7 @@ from enforcement.importers.batch import FIRST_ON, LAST_ON
 from enforcement.importers.tables import ROUTES
 from enforcement.names import excerpt, server_name, shown, tenant_name, tenant_of
 from enforcement.rounded_times import FEWEST_MESSAGES, SUSPECT_SHARE
-from enforcement.schema import BUILDS, CLOCK_STARTS, SERVERS, conform, day_from_number, day_number
+from enforcement.schema import BUILDS, CLOCK_STARTS, SERVERS, Schema, conform, day_from_number, day_number
 
 MOST_MESSAGES: Final = 2**31 - 1  # in one row
 NO_DAY: Final = -100_000  # stands for a time that is in no calendar of ours
@@ -372,9 +372,9 @@ def _imports(source: Source, rows_read: int, rows_used: int, notes: tuple[str, .
         "forgotten_before": None,
         "notes": "\n".join(notes),
     }
-    schema = {
+    schema: Schema = {
         "import_id": pl.Int32, "source": pl.String, "sha256": pl.String, "options": pl.String,
         "imported_at": pl.Datetime("us"), "rows_read": pl.Int64, "rows_stored": pl.Int64, "rows_rejected": pl.Int64,
         "overlap": pl.Int64, "times_rounded_to": pl.String, "forgotten_before": pl.Date, "notes": pl.String,
     }  # fmt: skip
-    return pl.DataFrame([row], schema=schema)
+    return pl.DataFrame([row], schema=dict(schema))

@@ -46,7 +46,7 @@ def _batches(frame: nw.LazyFrame[Any]) -> Iterator[pa.RecordBatch]:
 
 
 def _raw(layout: Layout) -> pl.LazyFrame:
-    scanned = pl.scan_parquet(layout.files, glob=False, hive_partitioning=False, extra_columns="ignore")
+    scanned = pl.scan_parquet(list(layout.files), glob=False, hive_partitioning=False, extra_columns="ignore")
     return scanned.select(part for name in COLUMNS for part in _parts(name, layout))
 
 
