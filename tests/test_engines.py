@@ -217,7 +217,7 @@ def test_spark_says_what_is_wrong_at_an_address(tmp_path: Path, monkeypatch: pyt
     faults = {
         "viewfs://lake/mail/text": "column 'sent_at' holds string (expected times)",
         "viewfs://lake/mail/renamed": "no column 'server' (found: ",
-        "viewfs://lake/mail/mixed": "build",
+        "viewfs://lake/mail/mixed": "'build' holds bigint in viewfs://lake/mail/mixed/b.parquet (expected string",
         "viewfs://lake/mail/none": "Path does not exist",
         "viewfs://lake/mail/empty": "no Parquet there",
         "viewfs://lake/mail/damaged": "a.parquet",

@@ -23,6 +23,7 @@ DEFAULT_MASTER: Final = "local[*]"
 _BROADCAST: Final = 256 * 1024**2  # octets; Spark itself would stop at 8 GB
 _NANOS: Final = "spark.sql.legacy.parquet.nanosAsLong"
 _TYPES: Final = {"sent_at": r"timestamp(_ntz)?", "messages": r"tinyint|smallint|int|bigint|decimal\(20,0\)"}
+_MOST_COMPARED: Final = 1_000  # files
 # Spark has no unsigned numbers.
 _SIGNED: Final[Mapping[pl.DataType, pl.DataType]] = {
     pl.UInt8(): pl.Int16(), pl.UInt16(): pl.Int32(), pl.UInt32(): pl.Int64(), pl.UInt64(): pl.Int64()
@@ -92,48 +93,68 @@ def _literal(path: str) -> str:
 
 def _found(spark: Any, path: str) -> tuple[Any, Source, set[str]]:
     """Read the schema of what lies at an address; a folder's files are held to one."""
-    from pyspark.errors import AnalysisException, PySparkException
+    from pyspark.errors import PySparkException
 
-    place = _literal(path)
     spark.conf.set(_NANOS, "false")
-    reader = spark.read.option("recursiveFileLookup", "true").option("mergeSchema", "true")
+    place = _literal(path)
     try:
-        frame = reader.parquet(place)
-    except AnalysisException as problem:
+        frame = _read(spark, place)
+    except PySparkException as problem:
         if "UNABLE_TO_INFER_SCHEMA" in str(problem):
             raise ValueError(f"{path}: no Parquet there (expected files that hold {', '.join(COLUMNS[:3])}…)") from None
-        if "TIMESTAMP(NANOS" not in str(problem):
+        if "MERGE_SCHEMA" not in str(problem) and "Failed to merge" not in str(problem):
             raise
-        frame = _with_nanos(spark, reader, place)
-    except PySparkException as problem:
-        if "TIMESTAMP(NANOS" not in str(problem):
-            raise
-        frame = _with_nanos(spark, reader, place)
+        _expect_same(spark, path)
+        raise
     columns = chosen(frame.columns, path)
     types = dict(frame.dtypes)
-    is_nanos = spark.conf.get(_NANOS) == "true"
     for name, there in columns.items():
-        expected = (
-            _TYPES.get(name, "string|void") if not (is_nanos and name == "sent_at") else r"timestamp(_ntz)?|bigint"
-        )
-        if not re.fullmatch(expected, types[there]) and not (name in OPTIONAL and types[there] == "void"):
+        is_blank_here = name in OPTIONAL and types[there] == "void"
+        is_nanos = name == "sent_at" and types[there] == "bigint" and spark.conf.get(_NANOS) == "true"
+        if not (is_blank_here or is_nanos or re.fullmatch(_TYPES.get(name, "string"), types[there])):
             raise ValueError(f"{path}: column {there!r} holds {types[there]} (expected {EXPECTED.get(name, 'text')})")
     unread = [name for name in frame.columns if name not in columns.values()]
-    listing = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(place)
-    told = sorted(tuple(map(str, row)) for row in listing.select("path", "length", "modificationTime").collect())
     source = Source(
         name=path,
-        fingerprint=hashlib.sha256(repr(told).encode()).hexdigest(),
+        fingerprint=hashlib.sha256(repr(_listing(spark, path)).encode()).hexdigest(),
         options={"engine": "spark"},
         notes=(f"columns not read: {listed(unread)}",) if unread else (),
     )
     return frame, source, {name for name, there in columns.items() if types[there] == "void"}
 
 
-def _with_nanos(spark: Any, reader: Any, place: str) -> Any:
-    """Read times of nanoseconds, which Spark has no type for, as numbers."""
+def _read(spark: Any, place: str) -> Any:
+    """Read what lies at a place; times of nanoseconds, for which Spark has no type, as numbers."""
+    from pyspark.errors import PySparkException
+
+    reader = spark.read.option("recursiveFileLookup", "true").option("mergeSchema", "true")
+    try:
+        return reader.parquet(place)
+    except PySparkException as problem:
+        if "TIMESTAMP(NANOS" not in str(problem):
+            raise
     spark.conf.set(_NANOS, "true")
     return reader.parquet(place)
+
+
+def _listing(spark: Any, path: str) -> list[tuple[str, ...]]:
+    """List the files at an address: path, length, time of change; their contents are not read."""
+    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(_literal(path))
+    return sorted(tuple(map(str, row)) for row in files.select("path", "length", "modificationTime").collect())
+
+
+def _expect_same(spark: Any, path: str) -> None:
+    """Say which of the files at an address differs from the first, and in which column of ours."""
+    held: dict[str, tuple[str, str]] = {}
+    for file, *_ in _listing(spark, path)[:_MOST_COMPARED]:
+        types = dict(_read(spark, _literal(file)).dtypes)
+        for name, there in chosen(list(types), file).items():
+            kind, first = held.setdefault(name, (types[there], file))
+            if kind != types[there]:
+                raise ValueError(
+                    f"{path}: column {there!r} holds {types[there]} in {file} (expected {kind}, as in {first}:"
+                    " one schema in a folder)"
+                )
 
 
 def _parts(columns: Mapping[str, str], blank: set[str], types: dict[str, str]) -> Iterator[Any]:

@@ -1,5 +1,6 @@
 """A Spark session for one command: it starts or says in one line why not, is quiet, and leaves no process behind."""
 
+import logging
 import os
 import re
 import shutil
@@ -93,7 +94,7 @@ def session(master: str) -> Iterator[Session]:
     """Start Spark on a master, and end it whatever happens; what keeps it from starting is a SparkError."""
     _expect_master(master)
     _expect_java()
-    with tempfile.TemporaryFile(prefix="enforcement-spark-") as log:
+    with _quiet(), tempfile.TemporaryFile(prefix="enforcement-spark-") as log:
         gateway = _gateway(master, log)
         try:
             opened = Session(_started(master, gateway, log), master)
@@ -125,6 +126,24 @@ def reason(problem: BaseException) -> str:
     line = re.sub(r"\s*SQLSTATE: \w+", "", re.sub(r"\[[A-Z0-9_.]+\] ", "", line))
     line = re.sub(r"^(?:[a-z0-9_]+\.)+(\w+): ", "", line)
     return printable(line.strip().rstrip("."))[:300]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep py4j from logging traces, which it does when Ctrl-C or the end of the JVM cuts a call short."""
+    root, own = logging.getLogger(), logging.getLogger("py4j")
+    level = own.level
+
+    def is_not_py4j(record: logging.LogRecord) -> bool:
+        return "py4j" not in record.pathname
+
+    root.addFilter(is_not_py4j)
+    own.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_not_py4j)
+        own.setLevel(level)
 
 
 def _expect_master(master: str) -> None:
