@@ -17,7 +17,7 @@ ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
 STALE := stale
 endif
 
-.PHONY: help venv sample report test lint bench lab lock clean stale
+.PHONY: help venv spark sample report test lint bench lab lock clean stale
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -44,6 +44,13 @@ $(INSTALLED): requirements.lock pyproject.toml $(STALE)
 	     $(PIP) install -qq --no-deps --require-hashes -r requirements.lock; }
 	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
 	@echo "$(CURDIR)" >$@
+
+spark: $(INSTALLED)  ## add PySpark (500 MB; needs Java 17) to .venv, for histories that outgrow one machine
+	@echo "adding PySpark to $(VENV) from requirements-spark.lock (about 1 min)" >&2
+	@# It comes as source: what builds it is pinned too, and goes first.
+	@awk '/^[^ #]/ { mine = /^setuptools==/ } mine' requirements-spark.lock >$(VENV)/build.txt
+	@$(PIP) install -qq --no-deps --require-hashes -r $(VENV)/build.txt
+	@$(PIP) install -qq --no-deps --require-hashes --no-build-isolation -r requirements-spark.lock
 
 sample: $(STORE)
 
@@ -74,8 +81,9 @@ bench: $(INSTALLED)  ## measure the speed of what has to be fast (ARGS="--messag
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	@$(BIN)/enforcement lab
 
-lock: $(INSTALLED)  ## derive requirements.lock from pyproject.toml, keeping what is pinned (ARGS=--upgrade to renew)
+lock: $(INSTALLED)  ## derive requirements.lock and requirements-spark.lock from pyproject.toml, keeping what is pinned (ARGS=--upgrade to renew)
 	@$(UV) pip compile --python $(BIN)/python --quiet pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) -o requirements.lock
+	@$(UV) pip compile --python $(BIN)/python --quiet --group spark --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) -o requirements-spark.lock
 
 clean:  ## remove .venv and caches; data and reports stay
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

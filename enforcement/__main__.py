@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from enforcement import printing, report, shipped, workbench
+from enforcement import intake, printing, report, shipped, workbench
 from enforcement.check import Severity
 from enforcement.export.write import RefusedError
 from enforcement.importers.sources import find_sources
@@ -27,7 +27,6 @@ _FAILED: Final = 1
 _INTERRUPTED: Final = 130
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 2999
-_MOST_AT_ONCE: Final = 50_000_000  # messages; about 13 GB
 _PAIR: Final = "\x1f"  # between a key and its value
 
 app = typer.Typer(
@@ -97,17 +96,16 @@ Policies = Annotated[list[str], typer.Argument(metavar="POLICY…", help="Shippe
 def sample(
     store: StorePath = DEFAULT_STORE,
     messages: Annotated[int, typer.Option(metavar="N", help="How many messages.")] = 1_000_000,
+    servers: Annotated[
+        int | None, typer.Option(metavar="N", help="How many servers; left out: one for 20 messages, at most 5,000.")
+    ] = None,
+    days: Annotated[int, typer.Option(metavar="N", help="Over how many days.")] = 180,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same data.")] = 1,
     how: How = Format.TABLE,
 ) -> None:
     """Make up a fleet and its traffic, to try everything on."""
     with progress() as report:
-        report(f"making {messages:,} messages", 0, 0)
-        if messages > _MOST_AT_ONCE:
-            raise ValueError(
-                f"a sample of {messages:,} messages (expected at most {_MOST_AT_ONCE:,}: it is made in memory)"
-            )
-        record = workbench.make_sample(store, Extent(messages=messages, seed=seed))
+        record = intake.make_sample(store, Extent(messages=messages, servers=servers, days=days, seed=seed), report)
     printing.imports([record], how)
     say(f"the sample is in {store}; next: enforcement fleet, enforcement replay ninety-days")
 
@@ -130,7 +128,7 @@ def import_(
         for each in find_sources(Path(source), own_hosts=own_host or (), times_rounded_to=times_rounded_to)
     ]
     with progress() as report:
-        done = workbench.import_sources(store, found, report)
+        done = intake.import_sources(store, found, report)
     printing.imports(done.records, how, rejected=done.rejected)
     if done.problems:
         raise ValueError("\n".join(done.problems))
@@ -145,7 +143,7 @@ def forget(
     """Remove an import, or all rows before a day."""
     if (import_id is None) == (before is None):
         raise ValueError("expected the number of an import, or --before D")
-    printing.forgotten(workbench.forget(store, import_id=import_id, before=before))
+    printing.forgotten(intake.forget(store, import_id=import_id, before=before))
 
 
 @app.command(epilog="Example: enforcement fleet --as-of 2026-09-30 --format csv > fleet.csv")

@@ -15,7 +15,7 @@ from enforcement.differences import differences
 from enforcement.policy import NO_POLICY
 from enforcement.replay import Replay
 from enforcement.report import RunResult
-from enforcement.store_imports import ImportRecord
+from enforcement.store_records import ImportRecord
 
 _OUTCOMES = ("at_once", "delayed", "rejected", "expired")
 

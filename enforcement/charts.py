@@ -236,7 +236,7 @@ def risk_against_harm(table: pl.DataFrame, *, title: str = "What does less risk 
         axis=alt.Axis(title="share of all mail read", format=".0%", tickCount=8),
         scale=alt.Scale(zero=True),
     )
-    risk_axis = alt.Axis(title="risk left (own rules), of all mail", format=".0%")
+    risk_axis = alt.Axis(title="risk left, of all mail", format=".0%")
     y = alt.Y("risk_share:Q", axis=risk_axis, scale=alt.Scale(domainMin=0, nice=True))
     tooltip = [
         alt.Tooltip("policy:N"),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from enforcement.history import Period, Traffic
+from enforcement.history import Period, Traffic, steps_reached
 from enforcement.policy import MOST_DAYS, Policy, Route, Window
 from enforcement.schema import (
     EXPOSURE_BY_SERVER,
@@ -61,7 +61,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """Subject messages counted twice: by day, and by product and decile of tenants."""
+    """Subject messages counted twice: by day, and by product and decile of tenants.
+
+    Units also say whether the build is `at_risk`: vulnerable that day by the rules that measure the risk left.
+    """
 
     by_day: Counts
     by_group: Counts
@@ -72,7 +75,8 @@ def exposure(
 ) -> Exposure:
     """Count the subject messages of a period by day, and by product and decile.
 
-    Takes SEGMENTS and groups (server_id, build_id, product, decile).
+    Takes SEGMENTS and groups (server_id, build_id, product, decile, risk_from: the day from which the build counts as
+    at risk, null: never).
 
     >>> from datetime import date
     >>> from types import SimpleNamespace
@@ -84,36 +88,46 @@ def exposure(
     ...     "from_on": [date(2026, 3, 1)], "until_on": [date(2026, 6, 1)], "clock_at_start": 0, "running": True},
     ...     schema_overrides={"server_id": pl.Int32, "build_id": pl.Int32, "clock_at_start": pl.Int32})
     >>> march = Period(date(2026, 3, 1), date(2026, 3, 31))
-    >>> groups = segment.select("server_id", "build_id", product=pl.lit("2016"), decile=pl.lit(1))
+    >>> groups = segment.select("server_id", "build_id", product=pl.lit("2016"), decile=pl.lit(1),
+    ...     risk_from=date(2026, 1, 1))
     >>> policy = SimpleNamespace(window=Window.TOP, routes=["direct"])
     >>> exposure(traffic, segment, groups, policy, march).by_day.rows().select("day", "clock", "k", "messages").rows()
     [(datetime.date(2026, 3, 5), 4, 3, 2), (datetime.date(2026, 3, 5), 4, 40, 5)]
     """
-    days = pl.DataFrame({"day": pl.date_range(*period, eager=True)})
     kinds = groups.select("product", "decile").unique().sort("product", "decile")
-    first = day_number(period.from_on)
-    cut = _cut(segments, period).join(
-        groups.join(kinds.with_row_index("unit"), on=["product", "decile"]).select(*_PAIR, "unit"), on=_PAIR
+    cut = _split(_cut(segments, period).join(groups, on=_PAIR)).join(
+        kinds.with_row_index("kind"), on=["product", "decile"]
     )
-    unit = pl.col("unit").cast(pl.Int32)
+    flags = cut.select("at_risk").unique().sort("at_risk")  # nearly always one: what is subject is at risk
+    days = pl.DataFrame({"day": pl.date_range(*period, eager=True)}).join(
+        flags, how="cross", maintain_order="left_right"
+    )
+    units = kinds.join(flags, how="cross", maintain_order="left_right")
+    n_flags, first = flags.height, day_number(period.from_on)
+    flag = pl.col("at_risk").cast(pl.Int32) if n_flags > 1 else pl.lit(0, pl.Int32)
+    day_at_zero = pl.col("clock_at_zero") + (flag - first * n_flags) * CLOCKS
+    unit = pl.col("kind").cast(pl.Int32) * n_flags + flag
     small = cut.select(
         *_PAIR, "starts_day", "until_day", "running",
-        **_line("by_day", at_zero=pl.col("clock_at_zero") - first * CLOCKS, a_day=pl.col("slope") + CLOCKS),
+        **_line("by_day", at_zero=day_at_zero, a_day=pl.col("slope") + n_flags * CLOCKS),
         **_line("by_group", at_zero=pl.col("clock_at_zero") + unit * CLOCKS, a_day=pl.col("slope")),
     )  # fmt: skip
-    size = {"by_day": days.height * CLOCKS * MINUTES, "by_group": kinds.height * CLOCKS * MINUTES}
+    size = {"by_day": days.height * CLOCKS * MINUTES, "by_group": units.height * CLOCKS * MINUTES}
     met = _subject(traffic, small, policy).select(*(_cell(name, size[name]) for name in size), "messages")
     found = _counted(traffic, met, size)
     return Exposure(
         by_day=Counts(units=days, cells=found["by_day"][0], messages=found["by_day"][1]),
-        by_group=Counts(units=kinds, cells=found["by_group"][0], messages=found["by_group"][1]),
+        by_group=Counts(units=units, cells=found["by_group"][0], messages=found["by_group"][1]),
     )
 
 
-def exposure_by_server(traffic: Traffic, segments: pl.DataFrame, policy: Policy, period: Period) -> pl.DataFrame:
+def exposure_by_server(
+    traffic: Traffic, segments: pl.DataFrame, risk: pl.DataFrame, policy: Policy, period: Period
+) -> pl.DataFrame:
     """Count the subject messages of each server by the policy's stage and minute: EXPOSURE_BY_SERVER.
 
-    This second pass answers who is hit; it knows where stages begin, so it is made again when that changes.
+    Takes SEGMENTS and RISK. This second pass answers who is hit; it knows where stages begin, so it is made again when
+    that changes.
 
     >>> from datetime import date
     >>> from types import SimpleNamespace
@@ -126,29 +140,27 @@ def exposure_by_server(traffic: Traffic, segments: pl.DataFrame, policy: Policy,
     ...     schema_overrides={"server_id": pl.Int32, "build_id": pl.Int32, "clock_at_start": pl.Int32})
     >>> march = Period(date(2026, 3, 1), date(2026, 3, 31))
     >>> policy = SimpleNamespace(window=Window.TOP, routes=["direct"], stage_starts=(0, 2))
-    >>> exposure_by_server(traffic, segment, policy, march).select("server_id", "stage", "k", "messages").rows()
+    >>> risk = pl.DataFrame({"build_id": 7, "risk_from": date(2026, 1, 1)}, schema_overrides={"build_id": pl.Int32})
+    >>> met = exposure_by_server(traffic, segment, risk, policy, march)
+    >>> met.select("server_id", "stage", "k", "messages").rows()
     [(1, 2, 3, 2), (1, 2, 40, 5)]
     """
     n_stages = len(policy.stage_starts)
-    servers = segments.select("server_id").unique().sort("server_id").with_row_index("unit")
+    cut = _split(_cut(segments, period).join(risk, on="build_id"))
+    servers = cut.select("server_id", "at_risk").unique().sort("server_id", "at_risk").with_row_index("unit")
     size = servers.height * n_stages * MINUTES
-    small = (
-        _cut(segments, period)
-        .join(servers, on="server_id")
-        .select(
-            *_PAIR, "starts_day", "until_day", "running", "clock_at_zero", "slope",
-            start=pl.col("unit").cast(pl.Int64) * (n_stages * MINUTES) + STILL * (1 - pl.col("running")),
-        )
+    small = cut.join(servers, on=["server_id", "at_risk"]).select(
+        *_PAIR, "starts_day", "until_day", "running", "clock_at_zero", "slope",
+        start=pl.col("unit").cast(pl.Int64) * (n_stages * MINUTES) + STILL * (1 - pl.col("running")),
     )  # fmt: skip
     clock = nw.col("clock_at_zero") + nw.col("slope") * nw.col("day")
-    later = [(clock >= start).cast(nw.Int32) for start in policy.stage_starts[1:]]
-    stage = sum(later, start=nw.lit(0, nw.Int32))
+    stage = steps_reached(clock, policy.stage_starts[1:])
     cell = nw.col("start") + stage * MINUTES + nw.col("running") * nw.col("k")
     met = _subject(traffic, small, policy).select(cell=cell.cast(_key_type(size)), messages=nw.col("messages"))
     cells, messages = _counted(traffic, met, {"cell": size})["cell"]
     unit, rest = np.divmod(cells, n_stages * MINUTES)
     at, k = np.divmod(rest, MINUTES)
-    counted = servers.select("server_id")[unit].with_columns(
+    counted = servers.select("server_id", "at_risk")[unit].with_columns(
         stage=pl.Series(at + 1), running=pl.Series(k != STILL), k=pl.Series(k), messages=pl.Series(messages)
     )
     return conform(counted.with_columns(k=pl.when("running").then("k")), EXPOSURE_BY_SERVER, what="exposure by server")
@@ -184,6 +196,14 @@ def _cut(segments: pl.DataFrame, period: Period) -> pl.DataFrame:
         )
         .filter(pl.col("starts_day") < pl.col("until_day"))
     )
+
+
+def _split(cut: pl.DataFrame) -> pl.DataFrame:
+    """Split where a build begins to be at risk; adds at_risk."""
+    risk_day = pl.col("risk_from").cast(pl.Int32).fill_null(_LARGEST_INT32)
+    before = cut.with_columns(until_day=pl.min_horizontal("until_day", risk_day), at_risk=pl.lit(value=False))
+    after = cut.with_columns(starts_day=pl.max_horizontal("starts_day", risk_day), at_risk=pl.lit(value=True))
+    return pl.concat([before, after]).filter(pl.col("starts_day") < pl.col("until_day"))
 
 
 def _line(name: str, *, at_zero: pl.Expr, a_day: pl.Expr) -> dict[str, pl.Expr]:

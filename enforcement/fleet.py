@@ -8,7 +8,7 @@ import narwhals as nw
 import polars as pl
 
 from enforcement.builds import Evidence
-from enforcement.history import Period, Traffic
+from enforcement.history import Period, Traffic, steps_reached
 from enforcement.policy import Policy
 from enforcement.schema import HANDED_OVER, conform, day_number
 from enforcement.standing import WORST_FIRST, standing_on
@@ -38,8 +38,7 @@ def last_days(traffic: Traffic, on: Sequence[date]) -> pl.DataFrame:
     Columns server_id, build_id, day. A day that no step ends with is left out; so a server's last day before a step,
     and the builds it showed on it, are those of its whole history.
     """
-    first, *later = (day_number(day) for day in on)
-    step = sum(((nw.col("day") > day).cast(nw.Int32) for day in (first, *later)), start=nw.lit(0, nw.Int32))
+    step = steps_reached(nw.col("day"), [day_number(day) + 1 for day in on])
     counted = (
         traffic.days.with_columns(step=step)
         .group_by("server_id", "build_id", "step")

@@ -1,9 +1,10 @@
 """A mail history as the core reads it: small tables in memory, and the traffic wherever its engine keeps it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import narwhals as nw
@@ -80,6 +81,19 @@ class History:
         ends = self.traffic.days.select(first=nw.col("day").min(), last=nw.col("day").max())
         first, last = self.traffic.collected(ends).row(0)
         return None if first is None else Period(day_from_number(first), day_from_number(last))
+
+
+def steps_reached(value: nw.Expr, starts: Sequence[int]) -> nw.Expr:
+    """Count how many of some rising numbers a value has reached.
+
+    >>> frame = nw.from_native(pl.DataFrame({"clock": [0, 29, 30, 45]}))
+    >>> frame.select(steps_reached(nw.col("clock"), [30, 40])).to_native().to_series().to_list()
+    [0, 0, 1, 2]
+    """
+    parts = [(value >= start).cast(nw.Int32) for start in starts] or [nw.lit(0, nw.Int32)]
+    while len(parts) > 1:  # pair by pair: a sum of hundreds one after the other is too deep for some engines
+        parts = [left + right for left, right in zip_longest(parts[::2], parts[1::2], fillvalue=nw.lit(0, nw.Int32))]
+    return parts[0]
 
 
 def polars_traffic(frame: pl.DataFrame | pl.LazyFrame) -> Traffic:

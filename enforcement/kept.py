@@ -24,6 +24,7 @@ from enforcement.schema import (
     MAIL_BY_KIND,
     MAIL_BY_PAIR,
     PAUSES,
+    RISK,
     SEGMENTS,
     SPELL_SPANS,
     STANDINGS,
@@ -39,26 +40,28 @@ _RESTS_ON: Final = {
     "count_private_updates", "routes", "rules", "minimum_builds", "cohorts", "window", "clear_after_days", "pause",
     "exemptions",
 }  # fmt: skip
+_RISK_RESTS_ON: Final = {"count_private_updates", "rules", "minimum_builds"}
 _MOST_KEPT: Final = 40  # each some megabytes
 _FORMAT: Final = 1
 _COUNTS: Final[Schema] = {"cell": pl.Int64, "messages": pl.Int64}
-_DAYS: Final[Schema] = {"day": pl.Date}
-_GROUPS: Final[Schema] = {"product": pl.String, "decile": pl.Int8}
+_DAYS: Final[Schema] = {"day": pl.Date, "at_risk": pl.Boolean}
+_GROUPS: Final[Schema] = {"product": pl.String, "decile": pl.Int8, "at_risk": pl.Boolean}
 _TABLES: Final[Mapping[str, Schema]] = {
     "standings": STANDINGS, "pairs": SUBJECT_PAIRS, "spans": SPELL_SPANS, "segments": SEGMENTS, "granted": PAUSES,
-    "ungranted": PAUSES, "mail": MAIL_BY_PAIR, "kinds": MAIL_BY_KIND, "base": TRAFFIC_BASE, "deciles": TENANT_DECILES,
-    "days": _DAYS, "by_day": _COUNTS, "groups": _GROUPS, "by_group": _COUNTS,
+    "ungranted": PAUSES, "risk": RISK, "mail": MAIL_BY_PAIR, "kinds": MAIL_BY_KIND, "base": TRAFFIC_BASE,
+    "deciles": TENANT_DECILES, "days": _DAYS, "by_day": _COUNTS, "groups": _GROUPS, "by_group": _COUNTS,
 }  # fmt: skip
 _UNREADABLE: Final = (OSError, ValueError, pl.exceptions.PolarsError)
 
 
-def key_of(policy: Policy, period: Period, rests_on: Mapping[str, str]) -> str:
+def key_of(policy: Policy, period: Period, rests_on: Mapping[str, str], *, risk_by: Policy | None = None) -> str:
     """Name what is exposed to a policy: the same as long as only stages change.
 
     `rests_on`: hashes of the traffic, the catalogue and the pauses.
     """
     rules = policy.model_dump(mode="json", by_alias=True, include=_RESTS_ON)
-    told = json.dumps([_FORMAT, __version__, rules, [str(day) for day in period], dict(rests_on)], sort_keys=True)
+    risk = (risk_by or policy).model_dump(mode="json", by_alias=True, include=_RISK_RESTS_ON)
+    told = json.dumps([_FORMAT, __version__, rules, risk, [str(day) for day in period], dict(rests_on)], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 
@@ -131,6 +134,7 @@ def _tables(exposed: Exposed) -> dict[str, pl.DataFrame]:
         "segments": way.segments,
         "granted": way.granted.pauses,
         "ungranted": way.granted.ungranted,
+        "risk": exposed.risk,
         "mail": exposed.mail,
         "kinds": exposed.kinds,
         "base": exposed.base,
@@ -152,6 +156,7 @@ def _exposed(tables: Mapping[str, pl.DataFrame], period: Period) -> Exposed:
             segments=tables["segments"],
             granted=Granted(tables["granted"], tables["ungranted"]),
         ),
+        risk=tables["risk"],
         mail=tables["mail"],
         kinds=tables["kinds"],
         base=tables["base"],

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from enforcement.exposure import MINUTES, STILL, Exposure
-from enforcement.fates import AT_ONCE, COUNTS, RETRIES, Floats, fates
+from enforcement.fates import AT_ONCE, COUNTS, EXPIRED, REJECTED, RETRIES, Floats, fates
 from enforcement.policy import Policy
 from enforcement.stage_sums import StageSums
 from enforcement.verdict import Held, Sender
@@ -25,8 +25,9 @@ _LATE_NOTICE_MINUTES: Final = (
 class Outcomes:
     """Outcomes of subject messages; with several senders counts are expected values over their shares.
 
-    by_day: day and COUNTS; by_stage: stage (from 1), phase, messages and COUNTS; by_group: product, decile and COUNTS;
-    delays: stage, delay_minutes, messages: how late the delayed ones came.
+    by_day: day, COUNTS, lost_at_risk (lost messages of builds at risk); by_group: product, decile and the same;
+    by_stage: stage (from 1), phase, messages and COUNTS; delays: stage, delay_minutes, messages: how late the delayed
+    ones came.
     """
 
     by_day: pl.DataFrame
@@ -39,9 +40,10 @@ class Outcomes:
 class Judged:
     """Outcomes of many policies, as arrays whose first axis is the policy.
 
-    Counts end in an axis of COUNTS: by_day (policies, days, …), by_stage (policies, most stages, …: 0 past a policy's
-    last), by_group, by_product, by_decile. Delays end in an axis of FIGURES, in minutes, not a number where nothing was
-    delayed: stage_delay, product_delay, decile_delay. `late` is messages by stage and `delay_minutes`.
+    Counts end in an axis of COUNTS: by_day (policies, rows of `days`, …), by_stage (policies, most stages, …: 0 past a
+    policy's last), by_group (rows of `groups`), by_product, by_decile. Delays end in an axis of FIGURES, in minutes,
+    not a number where nothing was delayed: stage_delay, product_delay, decile_delay. `late` is messages by stage and
+    `delay_minutes`.
     """
 
     policies: tuple[Policy, ...]
@@ -65,6 +67,12 @@ class Judged:
         """COUNTS of all messages of each policy: (policies, COUNTS)."""
         return self.by_stage.sum(axis=1)
 
+    @property
+    def lost_at_risk(self) -> Floats:
+        """Lost messages of builds at risk, of each policy."""
+        at_risk = self.days["at_risk"].to_numpy()
+        return self.by_day[:, at_risk][:, :, [REJECTED, EXPIRED]].sum(axis=(1, 2))
+
     def outcomes(self, place: int = 0) -> Outcomes:
         """Give one policy's outcomes as tables."""
         phases = self.policies[place].phases
@@ -75,9 +83,9 @@ class Judged:
             schema={"stage": pl.Int16, "phase": pl.String},
         ).hstack(_counted(self.by_stage[place, :n_stages]))
         return Outcomes(
-            by_day=self.days.hstack(_counted(self.by_day[place])),
+            by_day=_at_risk_apart(self.days, self.by_day[place]),
             by_stage=by_stage.select("stage", "phase", pl.sum_horizontal(COUNTS[:RETRIES]).alias("messages"), *COUNTS),
-            by_group=self.groups.hstack(_counted(self.by_group[place])),
+            by_group=_at_risk_apart(self.groups, self.by_group[place]),
             delays=pl.DataFrame(
                 {
                     "stage": (stage + 1).astype(np.int16),
@@ -103,6 +111,7 @@ class Judge:
     ...     stages=[Stage(days=30), Stage(throttle=20, block=10)])
     >>> cells = np.array([5 * MINUTES, 35 * MINUTES, 35 * MINUTES + 12])
     >>> units = pl.DataFrame({"day": [date(2026, 3, 1)]}), pl.DataFrame({"product": ["2016"], "decile": [1]})
+    >>> units = [unit.with_columns(at_risk=True) for unit in units]
     >>> counts = [Counts(units=unit, cells=cells, messages=np.array([4, 2, 3])) for unit in units]
     >>> judge = Judge(Exposure(by_day=counts[0], by_group=counts[1]), [exchange])
     >>> judge.judge(policy).outcomes().by_stage.select("stage", "at_once", "delayed", "rejected").rows()
@@ -165,7 +174,7 @@ class Judge:
 
 
 def server_outcomes(by_server: pl.DataFrame, policy: Policy, senders: Sequence[Sender]) -> pl.DataFrame:
-    """Judge EXPOSURE_BY_SERVER, whose rows of a server and stage stand together: columns server_id, stage and COUNTS.
+    """Judge EXPOSURE_BY_SERVER, whose rows of a unit stand together: server_id, at_risk, stage and COUNTS.
 
     >>> from datetime import date
     >>> from enforcement.policy import Cohort, Rule, Stage
@@ -173,16 +182,17 @@ def server_outcomes(by_server: pl.DataFrame, policy: Policy, senders: Sequence[S
     >>> policy = Policy(schema_version=1, name="small", rules=[Rule(name="unpatched", since="missing_since")],
     ...     cohorts=[Cohort(name="all", starts_on=date(2026, 1, 1))],
     ...     stages=[Stage(days=30), Stage(throttle=20, block=10)])
-    >>> met = pl.DataFrame({"server_id": [1, 1], "stage": [2, 2], "running": True, "k": [0, 59], "messages": [2, 3]})
-    >>> server_outcomes(met, policy, [exchange]).select("server_id", "stage", "at_once", "rejected").rows()
-    [(1, 2, 3.0, 2.0)]
+    >>> met = {"server_id": [1, 1], "at_risk": True, "stage": [2, 2], "running": True, "k": [0, 59], "messages": [2, 3]}
+    >>> server_outcomes(pl.DataFrame(met), policy, [exchange]).select("stage", "at_once", "rejected").rows()
+    [(2, 3.0, 2.0)]
     """
     table = fates(policy.stage_minutes, senders).counts
     still = np.zeros((len(table), 1, len(COUNTS)))
     still[..., AT_ONCE] = 1.0
     worth = np.concatenate([table, still], axis=1)  # (stages, MINUTES, COUNTS)
-    units = by_server.select("server_id", "stage").unique(maintain_order=True)
-    changes = by_server.select(pl.struct("server_id", "stage").rle_id()).to_series().to_numpy()
+    unit = ("server_id", "at_risk", "stage")
+    units = by_server.select(unit).unique(maintain_order=True)
+    changes = by_server.select(pl.struct(unit).rle_id()).to_series().to_numpy()
     cell = (by_server["stage"].cast(pl.Int64) - 1) * MINUTES + by_server["k"].fill_null(STILL)
     messages = by_server["messages"].to_numpy()
     counts = [
@@ -247,6 +257,17 @@ def _padded(part: Floats, name: str, n_stages: int) -> Floats:
         return part
     filler = np.nan if name == "stage_delay" else 0.0
     return np.pad(part, ((0, 0), (0, n_stages - part.shape[1]), (0, 0)), constant_values=filler)
+
+
+def _at_risk_apart(units: pl.DataFrame, counts: Floats) -> pl.DataFrame:
+    """Add up units that are and are not at risk; of the lost, those at risk are also counted alone."""
+    keys = [name for name in units.columns if name != "at_risk"]
+    lost = (pl.col("rejected") + pl.col("expired")).filter(pl.col("at_risk"))
+    return (
+        units.hstack(_counted(counts))
+        .group_by(keys, maintain_order=True)
+        .agg(pl.col(*COUNTS).sum(), lost_at_risk=lost.sum())
+    )
 
 
 def _counted(counts: Floats) -> pl.DataFrame:

@@ -162,14 +162,11 @@ def compared(found: Comparison, how: Format) -> None:
         return
     sentences([_in_a_sentence(each.replay) for each in found.all])
     base = found.baseline_name
+    sentences([f"Which builds are vulnerable goes by the rules of {found.first.replay.risk_by} here."])
     for proposal in found.proposals:
         own = changed.filter(policy=proposal.name)
         columns = {"value": proposal.name, "baseline": base} if proposal.name != base else {}
         in_all = own.filter(part="all").select("measure", "value", "baseline", "difference").rename(columns)
-        if proposal.replay.policy.rules != found.all[0].replay.policy.rules:
-            sentences(
-                [f"{proposal.name} and {base} call different builds vulnerable; each is measured by its own rules."]
-            )
         show(
             in_all.with_columns(_in_words("measure")),
             title=f"{proposal.name} against {base}: messages, and whom they are of",

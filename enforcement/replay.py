@@ -25,7 +25,8 @@ class Replay:
     and decile; by_stage: stage, phase, messages, COUNTS; delays: stage, delay_minutes, messages; tenants and servers:
     who is hit; server_stages: server, tenant, stage, phase, COUNTS; evidence: messages read by how their build is
     known; untouched: messages read by why they are not subject; guardrails: a row each; entries: the day on which each
-    spell enters each stage; unmatched: pauses and exemptions of names that the history does not know.
+    spell enters each stage; risk_by: the policy whose rules say what is vulnerable in them; unmatched: pauses and
+    exemptions of names that the history does not know.
     """
 
     policy: Policy
@@ -43,6 +44,7 @@ class Replay:
     guardrails: pl.DataFrame
     entries: pl.DataFrame
     n_spells: int
+    risk_by: str
     unmatched: tuple[str, ...]
 
     @property
@@ -62,15 +64,31 @@ class Replay:
         return late_notices(self.delays)
 
 
-def replay(history: History, policy: Policy, background: Background, period: Period | None = None) -> Replay:
-    """Replay a policy over a period of a history (default: all of it); clocks know what was before it."""
-    exposed = expose(history, policy, background, period)
-    by_server = exposure_by_server(history.traffic, exposed.course.segments, policy, exposed.period)
-    return replayed(history, policy, background, exposed, by_server)
+def replay(
+    history: History,
+    policy: Policy,
+    background: Background,
+    period: Period | None = None,
+    *,
+    risk_by: Policy | None = None,
+) -> Replay:
+    """Replay a policy over a period of a history (default: all of it); clocks know what was before it.
+
+    What is at risk goes by the rules of `risk_by` (default: the policy's own).
+    """
+    exposed = expose(history, policy, background, period, risk_by=risk_by)
+    by_server = exposure_by_server(history.traffic, exposed.course.segments, exposed.risk, policy, exposed.period)
+    return replayed(history, policy, background, exposed, by_server, risk_by=risk_by)
 
 
-def replayed(
-    history: History, policy: Policy, background: Background, exposed: Exposed, by_server: pl.DataFrame
+def replayed(  # noqa: PLR0913 - what a replay rests on
+    history: History,
+    policy: Policy,
+    background: Background,
+    exposed: Exposed,
+    by_server: pl.DataFrame,
+    *,
+    risk_by: Policy | None = None,
 ) -> Replay:
     """Replay a policy on what is exposed to it, and EXPOSURE_BY_SERVER; the traffic is not read."""
     way, period = exposed.course, exposed.period
@@ -96,6 +114,7 @@ def replayed(
             history.servers.select("server_id", "server", "tenant"), on="server_id", maintain_order="left"
         ),
         n_spells=way.n_spells(period),
+        risk_by=(risk_by or policy).name,
         unmatched=_unmatched(history.servers, policy, background.pauses),
     )
 
@@ -104,10 +123,10 @@ def _beside(base: pl.DataFrame, judged: pl.DataFrame, exposed: pl.DataFrame, key
     """Put outcomes beside the whole traffic; what no message met is 0."""
     read = base.group_by(keys).agg(pl.col("read", "in_scope", "vulnerable").sum())
     return (
-        read.join(exposed.rename({"messages": "subject"}), on=keys, how="left")
+        read.join(exposed.group_by(keys).agg(subject=pl.col("messages").sum()), on=keys, how="left")
         .join(judged, on=keys, how="left")
-        .with_columns(pl.col("subject").fill_null(0), pl.col(*COUNTS).fill_null(0.0))
-        .with_columns(lost=_LOST, accepted_vulnerable=pl.col("vulnerable") - _LOST)
+        .with_columns(pl.col("subject").fill_null(0), pl.col(*COUNTS, "lost_at_risk").fill_null(0.0))
+        .with_columns(lost=_LOST, accepted_vulnerable=pl.col("vulnerable") - pl.col("lost_at_risk"))
         .sort(keys)
     )
 
@@ -116,24 +135,26 @@ def _who_is_hit(exposed: Exposed, servers: pl.DataFrame, hit: pl.DataFrame) -> t
     """Give servers and tenants with what they sent and what became of it."""
     sent = exposed.mail.group_by("server_id").agg(pl.col("read", "vulnerable").sum())
     of_server = hit.group_by("server_id").agg(
-        pl.sum_horizontal(COUNTS[:-1]).sum().alias("subject"), pl.col(*COUNTS).sum()
+        pl.sum_horizontal(COUNTS[:-1]).sum().alias("subject"),
+        pl.col(*COUNTS).sum(),
+        lost_at_risk=_LOST.filter(pl.col("at_risk")).sum(),
     )
     by_server = (
         servers.select("server_id", "server", "tenant")
         .join(sent, on="server_id")
         .join(of_server, on="server_id", how="left")
-        .with_columns(pl.col("subject", *COUNTS).fill_null(0.0))
+        .with_columns(pl.col("subject", *COUNTS, "lost_at_risk").fill_null(0.0))
     )
     by_tenant = (
         by_server.group_by("tenant")
         .agg(
-            pl.col("read", "vulnerable", "subject", *COUNTS).sum(),
+            pl.col("read", "vulnerable", "subject", *COUNTS, "lost_at_risk").sum(),
             n_servers=pl.len(),
             n_servers_subject=(pl.col("subject") > 0).sum(),
         )
         .join(exposed.deciles.select("tenant", "decile"), on="tenant")
     )
-    harm = {"lost": _LOST, "accepted_vulnerable": pl.col("vulnerable") - _LOST}
+    harm = {"lost": _LOST, "accepted_vulnerable": pl.col("vulnerable") - pl.col("lost_at_risk")}
     return (
         _hardest_hit_first(by_server.with_columns(**harm), "server"),
         _hardest_hit_first(by_tenant.with_columns(**harm), "tenant"),
@@ -143,9 +164,10 @@ def _who_is_hit(exposed: Exposed, servers: pl.DataFrame, hit: pl.DataFrame) -> t
 def _server_stages(hit: pl.DataFrame, servers: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Give what became of each server's subject messages in each stage."""
     phases = pl.Series([str(phase) for phase in policy.phases])
+    by_stage = hit.group_by("server_id", "stage").agg(pl.col(*COUNTS).sum())
     return (
-        hit.join(servers.select("server_id", "server", "tenant"), on="server_id")
-        .with_columns(phase=phases[hit["stage"] - 1])
+        by_stage.join(servers.select("server_id", "server", "tenant"), on="server_id", maintain_order="left")
+        .with_columns(phase=phases[by_stage["stage"] - 1])
         .select("server", "tenant", "stage", "phase", *COUNTS)
         .sort("server", "stage")
     )

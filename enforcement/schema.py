@@ -98,6 +98,9 @@ STANDINGS: Final[Schema] = {
     "rule": pl.String,
 }
 
+# A row: a build, and the day from which its messages count as risk by some policy's rules; null: never.
+RISK: Final[Schema] = {"build_id": pl.Int32, "risk_from": pl.Date}
+
 # A row: a pair of server and build that some day becomes subject, the cohort that takes it in, and from when.
 SUBJECT_PAIRS: Final[Schema] = {
     "server_id": pl.Int32,
@@ -134,13 +137,14 @@ SEGMENTS: Final[Schema] = {
 # A row: subject messages of a server in a stage that meet one minute of the window; `k` null: the clock stands still.
 EXPOSURE_BY_SERVER: Final[Schema] = {
     "server_id": pl.Int32,
+    "at_risk": pl.Boolean,
     "stage": pl.Int16,
     "running": pl.Boolean,
     "k": pl.Int8,
     "messages": pl.Int64,
 }
 
-# A row: all messages read of a server with a build in a period; `vulnerable`: of the days on which the build is so.
+# A row: all messages read of a server with a build in a period; `vulnerable`: of days on which the build is at risk.
 MAIL_BY_PAIR: Final[Schema] = {
     "server_id": pl.Int32,
     "build_id": pl.Int32,
@@ -163,7 +167,7 @@ MAIL_BY_KIND: Final[Schema] = {
 TENANT_DECILES: Final[Schema] = {"tenant": pl.String, "read": pl.Int64, "decile": pl.Int8}
 
 # A row: all messages read of a day, product and decile, whether a policy may touch them or not.
-# `vulnerable` counts those of vulnerable builds, subject or not.
+# `vulnerable` counts those of builds at risk, subject or not.
 TRAFFIC_BASE: Final[Schema] = {
     "day": pl.Date,
     "product": pl.String,

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,8 @@ from enforcement.names import printable, shown
 from enforcement.schema import BUILDS, CLOCK_STARTS, SERVERS, SIGHTED, conform, day_number
 from enforcement.store_connection import StoreError, connect, engine_errors, one_line, transaction
 from enforcement.store_forget import Forgotten, forget_days, forget_import
-from enforcement.store_imports import ImportRecord, add_batch, known_import
+from enforcement.store_imports import add_batches
+from enforcement.store_records import ImportRecord, known_import
 from enforcement.store_tables import STORE_VERSION, TABLES, VIEWS, describe_views
 
 __all__ = ["Forgotten", "ImportRecord", "Store", "StoreError", "create_store", "describe_views", "open_store"]
@@ -61,20 +62,33 @@ class Store:
         self._connection.close()
 
     def add(
-        self, *, source: str, sha256: str, options: Mapping[str, object], batch: Batch | Callable[[], Batch]
+        self,
+        *,
+        source: str,
+        sha256: str,
+        options: Mapping[str, object],
+        batches: Iterable[Batch],
+        report: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> ImportRecord:
-        """Store what an importer read from a source, all of it or nothing, once.
+        """Store the pieces that an importer reads from a source, all of them or nothing, once.
 
-        A function that reads the batch is only called when the store does not hold the content yet. The same content
-        with other options is an error.
+        None is asked for when the store holds the content already. The same content with other options is an error.
+        `report` is told how many rows are sorted and stored, and of how many, when all are read.
         """
         self._expect_writable()
         with engine_errors(self.path):
             known = known_import(self._connection, source=printable(source), sha256=sha256, options=options)
         if known is not None:
             return known
-        read = batch if isinstance(batch, Batch) else batch()
-        return add_batch(self._connection, source=source, sha256=sha256, options=options, batch=read)
+        return add_batches(
+            self._connection,
+            batches,
+            source=source,
+            sha256=sha256,
+            options=options,
+            folder=self.path.absolute().parent,
+            report=report,
+        )
 
     def forget(self, import_id: int) -> Forgotten:
         """Remove an import; one that is not there is an error."""

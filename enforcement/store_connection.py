@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 
@@ -69,6 +69,19 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         if isinstance(problem, duckdb.Error):
             raise StoreError(f"nothing was changed: {one_line(problem)}") from None
         raise
+
+
+@contextmanager
+def registered(connection: duckdb.DuckDBPyConnection, **tables: Any) -> Iterator[None]:  # noqa: ANN401 - Arrow's kinds
+    """Let queries read Arrow tables by name."""
+    for name, table in tables.items():
+        connection.register(name, table)
+    try:
+        yield
+    finally:
+        for name in tables:
+            with suppress(duckdb.Error):
+                connection.unregister(name)
 
 
 def one_line(problem: Exception) -> str:

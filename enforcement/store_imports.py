@@ -1,249 +1,293 @@
 """What an import writes: one source, all of it or nothing, known by its content and options."""
 
-import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
-from enforcement.builds import Build
-from enforcement.importers.batch import Batch
-from enforcement.names import printable, server_name, shown, tenant_name, tenant_of
-from enforcement.rounded_times import SUSPECT_SHARE, share_on_minute_zero, spread_over_hours
-from enforcement.schema import BUILDS, SERVERS, conform
-from enforcement.store_connection import StoreError, transaction
+from enforcement.ahead import made_ahead
+from enforcement.importers.batch import Batch, names_and_places
+from enforcement.names import printable, shown
+from enforcement.rounded_times import SUSPECT_SHARE, MinuteZero, Spread
+from enforcement.store_connection import StoreError, registered, transaction
+from enforcement.store_names import Names
+from enforcement.store_records import ImportRecord, written_options
+from enforcement.store_spool import Days, Rows, Spool, by_day, who
 
-_PAIR: Final = ["build", "hop"]
+_ROUTES: Final = ("direct", "relayed", "through cloud")  # raw.route
 _LONGEST_EXCERPT: Final = 200
 _SHOWN_IMPORTS: Final = 5
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportRecord:
-    """A source that a store holds; rows_read = rows_stored + rows_rejected.
-
-    `overlap` counts days of servers that other sources already held. `notes` are for the user, one line each.
-    """
-
-    import_id: int
-    source: str
-    sha256: str
-    rows_read: int
-    rows_stored: int
-    rows_rejected: int
-    already_imported: bool
-    overlap: int
-    notes: tuple[str, ...]
+# Told how many rows are sorted and stored, and of how many.
+Report = Callable[[int, int], None]
 
 
-def written_options(options: Mapping[str, object]) -> str:
-    """Write options as JSON in one spelling.
+@dataclass(slots=True)
+class _Arrived:
+    """What has come of a source so far."""
 
-    >>> written_options({"kind": "mail", "times_rounded_to": None, "own_hosts": ["b", "a"]})
-    '{"kind": "mail", "own_hosts": ["a", "b"]}'
-    """
-    told = {
-        name: sorted(value) if isinstance(value, list | tuple | set | frozenset) else value
-        for name, value in options.items()
-        if value not in (None, (), [], set(), frozenset())
-    }
-    return json.dumps(told, sort_keys=True)
-
-
-def known_import(
-    connection: duckdb.DuckDBPyConnection, *, source: str, sha256: str, options: Mapping[str, object]
-) -> ImportRecord | None:
-    """Give the import that holds this content; with other options than these it is an error."""
-    rows = connection.execute(
-        "select import_id, source, sha256, rows_read, rows_stored, rows_rejected, overlap, notes, options,"
-        " forgotten_before from raw.imports where sha256 = ?",
-        [sha256],
-    ).fetchall()
-    if not rows:
-        return None
-    import_id, first_source, _, read, stored, rejected, overlap, notes, had, forgotten_before = rows[0]
-    if had != written_options(options):
-        raise StoreError(
-            f"{source}: already imported as import {import_id} with options {had}, now {written_options(options)}"
-            f" (`enforcement forget {import_id}` removes it; then import it again)"
-        )
-    told = tuple(notes.splitlines())
-    if forgotten_before is not None:
-        told += (
-            f"rows before {forgotten_before} were forgotten; `enforcement forget {import_id}` allows a whole import",
-        )
-    return ImportRecord(
-        import_id=import_id,
-        source=first_source,
-        sha256=sha256,
-        rows_read=read,
-        rows_stored=stored,
-        rows_rejected=rejected,
-        already_imported=True,
-        overlap=overlap,
-        notes=told,
-    )
+    rows_read: int = 0
+    rows_stored: int = 0
+    rows_rejected: int = 0
+    traffic_rows: int = 0  # more than those stored when a row's messages get minutes of their own
+    messages: int = 0
+    has_sightings: bool = False
+    minute_zero: MinuteZero = field(default_factory=MinuteZero)
+    notes: dict[str, None] = field(default_factory=dict)
 
 
-def add_batch(
-    connection: duckdb.DuckDBPyConnection, *, source: str, sha256: str, options: Mapping[str, object], batch: Batch
+def add_batches(  # noqa: PLR0913 - the parts of one import
+    connection: duckdb.DuckDBPyConnection,
+    batches: Iterable[Batch],
+    *,
+    source: str,
+    sha256: str,
+    options: Mapping[str, object],
+    folder: Path,
+    report: Report,
 ) -> ImportRecord:
-    """Store a batch: ids for its servers and builds, its traffic sorted for the exposure pass, its rejects."""
-    notes = list(batch.notes)
+    """Store the pieces of a source: ids for its servers and builds, its traffic sorted for the exposure pass, rejects.
+
+    What memory does not hold is kept in the folder meanwhile.
+    """
     rounded_to = options.get("times_rounded_to")
     if rounded_to not in (None, "hour"):
         raise StoreError(f"times cannot be rounded to {rounded_to!r} (expected 'hour')")
-    handovers = spread_over_hours(batch.handovers) if rounded_to else batch.handovers
-    share = share_on_minute_zero(batch.handovers)
-    if share is not None and share > SUSPECT_SHARE and not rounded_to:
-        notes.append(
-            f"{share:.0%} of the messages were sent on minute 0 of an hour: if the source rounds its times, forget this"
-            f" import and import again with `--times-rounded-to hour`"
-        )
     source = printable(source)
-    with transaction(connection):
-        (import_id,) = connection.execute("select nextval('raw.import_ids')::integer").fetchall()[0]
-        with _registered(connection, incoming=handovers, sighted=batch.sightings, rejected=batch.rejects):
-            n_other_tenant = _add_servers(connection, batch)
-            _add_builds(connection, batch)
-            overlap, sources = _overlap(connection)
-            connection.execute(_INSERT_TRAFFIC, {"import_id": import_id})
-            connection.execute(_INSERT_DAYS, {"import_id": import_id})
-            connection.execute(_INSERT_SIGHTINGS, {"import_id": import_id})
-            connection.execute(_INSERT_REJECTS, {"import_id": import_id, "longest": _LONGEST_EXCERPT})
-        if n_other_tenant:
-            notes.append(
-                f"servers that came with another tenant than they have: {n_other_tenant:,} (they keep the first)"
-            )
-        if overlap:
-            notes.append(
-                f"already there from {sources}: {overlap:,} days × servers (the same mail may now count twice)"
-            )
+    with transaction(connection), Spool(folder) as spool:
+        import_id = _next_import(connection)
+        names = Names(connection)
+        arrived = _take(connection, batches, names, spool, import_id, spread=Spread() if rounded_to else None)
+        n_other_tenant = names.write(connection)
+        _store_sorted(connection, spool, names, import_id, report, are_sighted=not arrived.has_sightings)
+        connection.execute(_INSERT_SIGHTED, {"import_id": import_id})
+        connection.execute("drop table sighted")
+        overlap, sources = _overlap(connection, import_id)
         record = ImportRecord(
             import_id=import_id,
             source=source,
             sha256=sha256,
-            rows_read=batch.rows_read,
-            rows_stored=batch.handovers.height,
-            rows_rejected=batch.rejects.height,
+            rows_read=arrived.rows_read,
+            rows_stored=arrived.rows_stored,
+            rows_rejected=arrived.rows_rejected,
             already_imported=False,
             overlap=overlap,
-            notes=tuple(" ".join(note.split()) for note in notes),
+            notes=tuple(
+                " ".join(note.split())
+                for note in (
+                    *arrived.notes,
+                    *_note_of_minutes(arrived, is_known=rounded_to is not None),
+                    *_note_of_tenants(n_other_tenant),
+                    *_note_of_overlap(overlap, sources),
+                )
+            ),
         )
         _write_record(connection, record, options=options)
-        _hold_counts(connection, record, handovers)
+        _hold_counts(connection, record, arrived)
     return record
 
 
+def _next_import(connection: duckdb.DuckDBPyConnection) -> int:
+    """Give the number of the next import, which is only taken when it is stored."""
+    rows = connection.execute("select last_value from duckdb_sequences() where sequence_name = 'import_ids'").fetchall()
+    return (rows[0][0] or 0) + 1
+
+
+def _take(  # noqa: PLR0913 - the parts of one import
+    connection: duckdb.DuckDBPyConnection,
+    batches: Iterable[Batch],
+    names: Names,
+    spool: Spool,
+    import_id: int,
+    *,
+    spread: Spread | None,
+) -> _Arrived:
+    """Take the pieces as they come: hand-overs coded into the spool, rejects and sightings into the store."""
+    arrived = _Arrived()
+    connection.execute(_SIGHTED)
+    for batch in batches:
+        arrived.rows_read += batch.rows_read
+        arrived.rows_stored += batch.handovers.height
+        arrived.rows_rejected += batch.rejects.height
+        arrived.notes |= dict.fromkeys(batch.notes)
+        arrived.minute_zero.count(batch.handovers)
+        for handovers in [batch.handovers] if spread is None else spread.pieces(batch.handovers):
+            rows = _coded(handovers, names)
+            arrived.traffic_rows += len(rows.who)
+            arrived.messages += int(rows.messages.sum(dtype=np.int64))
+            spool.add(rows)
+        if batch.sightings is not None:
+            arrived.has_sightings = True
+            _take_sightings(connection, batch.sightings, names)
+        if batch.rejects.height:
+            with registered(connection, rejected=batch.rejects.to_arrow()):
+                connection.execute(_INSERT_REJECTS, {"import_id": import_id, "longest": _LONGEST_EXCERPT})
+    return arrived
+
+
+def _coded(handovers: pl.DataFrame, names: Names) -> Rows:
+    """Put numbers for names."""
+    server_ids = names.server_ids(handovers["server"], handovers["tenant"])
+    build_ids = names.build_ids(handovers["build"], handovers["hop"])
+    routes, places = names_and_places(handovers["route"])
+    for route in routes:
+        if route not in _ROUTES:
+            raise StoreError(f"nothing was changed: not a route: {shown(route)} (expected {', '.join(_ROUTES)})")
+    route_codes = np.array([_ROUTES.index(route) for route in routes], dtype=np.uint8)
+    return Rows(
+        who(build_ids, server_ids),
+        handovers["sent_at"].to_physical().to_numpy(),
+        route_codes[places],
+        handovers["messages"].to_numpy(),
+    )
+
+
+def _take_sightings(connection: duckdb.DuckDBPyConnection, sightings: pl.DataFrame, names: Names) -> None:
+    coded = pa.table(
+        {
+            "server_id": names.server_ids(sightings["server"], sightings["tenant"]),
+            "build_id": names.build_ids(sightings["build"], sightings["hop"]),
+            "day": sightings["day"].to_physical().to_numpy(),
+            "hops": sightings["hops"].to_numpy(),
+        }
+    )
+    with registered(connection, coded=coded):
+        connection.execute("insert into sighted from coded")
+
+
+_SIGHTED: Final = (
+    "create or replace temp table sighted (server_id integer, build_id integer, day smallint, hops bigint)"
+)
 _INSERT_TRAFFIC: Final = """
 insert into raw.traffic
-select i.sent_at, (i.sent_at::date - date '1970-01-01')::smallint, minute(i.sent_at)::utinyint,
-    ((minute(i.sent_at) + 60 - s.minute_offset) % 60)::utinyint, s.server_id, b.build_id, i.route::raw.route,
-    i.messages, $import_id
-from incoming i join raw.servers s using (server)
-    join raw.builds b on b.hop = i.hop::raw.hop and b.build is not distinct from i.build
-order by b.build_id, s.server_id, i.sent_at, i.route, i.messages
+select sent_at, (sent_at::date - date '1970-01-01')::smallint, minute(sent_at)::utinyint,
+    ((minute(sent_at) + 60 - minute_offset) % 60)::utinyint, server_id, build_id, route::varchar::raw.route, messages,
+    $import_id
+from sorted
 """
 _INSERT_DAYS: Final = """
-insert into raw.handover_days
-select server_id, build_id, route, day, sum(messages)::bigint, import_id from raw.traffic where import_id = $import_id
-group by all order by build_id, server_id, day, route
+insert into raw.handover_days select server_id, build_id, route::varchar::raw.route, day, messages, $import_id from days
 """
-_INSERT_SIGHTINGS: Final = """
-insert into raw.sightings
-select s.server_id, b.build_id, (i.day - date '1970-01-01')::smallint as day, sum(i.hops)::bigint, $import_id
-from sighted i join raw.servers s using (server)
-    join raw.builds b on b.hop = i.hop::raw.hop and b.build is not distinct from i.build
-group by all order by b.build_id, s.server_id, day
+_INSERT_SIGHTED: Final = """
+insert into raw.sightings select server_id, build_id, day, sum(hops)::bigint, $import_id
+from sighted group by all order by build_id, server_id, day
 """
+_INSERT_SEEN: Final = "insert into raw.sightings select server_id, build_id, day, hops, $import_id from seen"
 _INSERT_REJECTS: Final = """
 insert into raw.rejects select $import_id, position, reason, excerpt[:$longest] from rejected order by position
 """
 
 
-@contextmanager
-def _registered(connection: duckdb.DuckDBPyConnection, **frames: pl.DataFrame) -> Iterator[None]:
-    """Let queries read frames by name."""
-    for name, frame in frames.items():
-        connection.register(name, frame.to_arrow())
-    try:
-        yield
-    finally:
-        for name in frames:
-            with suppress(duckdb.Error):
-                connection.unregister(name)
+def _store_sorted(  # noqa: PLR0913 - the parts of one import
+    connection: duckdb.DuckDBPyConnection,
+    spool: Spool,
+    names: Names,
+    import_id: int,
+    report: Report,
+    *,
+    are_sighted: bool,
+) -> None:
+    """Store the traffic in its order, and counted by day; the next range is sorted while one is stored.
+
+    When the source says nothing else, its hand-overs are what servers showed, but for those of Exchange Online.
+    """
+    offsets, is_cloud = names.offsets(), names.is_cloud()
+    n_done = 0
+    for rows, days in made_ahead((rows, by_day(rows)) for rows in spool.ranges()):
+        tables = {"sorted": _traffic(rows, offsets), "days": _days(days)}
+        with registered(connection, **tables):
+            connection.execute(_INSERT_TRAFFIC, {"import_id": import_id})
+            connection.execute(_INSERT_DAYS, {"import_id": import_id})
+        if are_sighted:
+            with registered(connection, seen=_seen(days, is_cloud)):
+                connection.execute(_INSERT_SEEN, {"import_id": import_id})
+        n_done += len(rows.who)
+        report(n_done, spool.rows)
 
 
-def _add_servers(connection: duckdb.DuckDBPyConnection, batch: Batch) -> int:
-    """Give new servers their ids, tenants and offsets; return how many servers came with another tenant."""
-    named = pl.concat([frame.select("server", "tenant").unique(maintain_order=True) for frame in _hops_of(batch)])
-    given = named.drop_nulls("tenant").unique(maintain_order=True)
-    there = conform(connection.sql("from raw.servers").pl(), SERVERS, what="servers")
-    new = (
-        named.select("server")
-        .unique()
-        .join(there, on="server", how="anti")
-        .join(given.unique("server", keep="first", maintain_order=True), on="server", how="left")
-        .sort("server")
+def _traffic(rows: Rows, offsets: npt.NDArray[np.uint8]) -> pa.Table:
+    server_ids = rows.server_id
+    return pa.table(
+        {
+            "sent_at": pa.array(rows.sent_at, pa.timestamp("us")),
+            "server_id": server_ids,
+            "build_id": rows.build_id,
+            "minute_offset": offsets[server_ids],
+            "route": pa.DictionaryArray.from_arrays(rows.route, _ROUTES),
+            "messages": rows.messages,
+        }
     )
-    first_id = _following(there["server_id"])
-    rows = [
-        (first_id + n, server, tenant or tenant_of(server), zlib.crc32(server.encode()) % 60)
-        for n, (server, tenant) in enumerate(new.iter_rows())
-    ]
-    _expect_normal(new["server"], server_name, what="server")
-    _expect_normal(given["tenant"].unique(), tenant_name, what="tenant")
-    added = pl.DataFrame(rows, schema=dict(SERVERS), orient="row")
-    with _registered(connection, added=added):
-        connection.execute("insert into raw.servers from added")
-    kept = pl.concat([there, added]).select("server", kept="tenant")
-    return given.join(kept, on="server").filter(pl.col("tenant") != pl.col("kept"))["server"].n_unique()
 
 
-def _add_builds(connection: duckdb.DuckDBPyConnection, batch: Batch) -> None:
-    """Give new pairs of build and hop their ids."""
-    named = pl.concat([frame.select(_PAIR).unique() for frame in _hops_of(batch)]).unique()
-    there = conform(connection.sql("from raw.builds").pl(), BUILDS, what="builds")
-    new = named.join(there, on=_PAIR, how="anti", nulls_equal=True).sort(_PAIR)
-    _expect_normal(new["build"].drop_nulls(), lambda text: str(Build.parse(text)), what="build")
-    added = conform(new.with_row_index("build_id", offset=_following(there["build_id"])), BUILDS, what="builds")
-    with _registered(connection, added=added):
-        connection.execute("insert into raw.builds from added")
+def _days(days: Days) -> pa.Table:
+    """Give the messages of each server, build, day and route."""
+    places, routes = np.nonzero(days.messages)
+    return pa.table(
+        {
+            "server_id": days.server_id[places],
+            "build_id": days.build_id[places],
+            "route": pa.DictionaryArray.from_arrays(routes.astype(np.int8), _ROUTES),
+            "day": days.day[places],
+            "messages": days.messages[places, routes],
+        }
+    )
 
 
-def _hops_of(batch: Batch) -> tuple[pl.DataFrame, pl.DataFrame]:
-    return batch.handovers, batch.sightings
+def _seen(days: Days, is_cloud: npt.NDArray[np.bool_]) -> pa.Table:
+    """Give the messages of each server, on-premises build and day."""
+    places = np.flatnonzero(~is_cloud[days.build_id])
+    return pa.table(
+        {
+            "server_id": days.server_id[places],
+            "build_id": days.build_id[places],
+            "day": days.day[places],
+            "hops": days.messages[places].sum(axis=1),
+        }
+    )
 
 
-def _following(ids: pl.Series) -> int:
-    largest = ids.max()
-    return largest + 1 if isinstance(largest, int) else 1
+def _note_of_minutes(arrived: _Arrived, *, is_known: bool) -> Iterator[str]:
+    share = arrived.minute_zero.share
+    if share is not None and share > SUSPECT_SHARE and not is_known:
+        yield (
+            f"{share:.0%} of the messages were sent on minute 0 of an hour: if the source rounds its times, forget this"
+            f" import and import again with `--times-rounded-to hour`"
+        )
 
 
-def _expect_normal(values: pl.Series, read: Callable[[str], str], *, what: str) -> None:
-    """Hold an importer to the one spelling of names, without which one server would be two."""
-    for value in values:
-        if read(value) != value:
-            raise ValueError(f"{what} {shown(value)} is not in its one spelling {shown(read(value))}")
+def _note_of_tenants(n_other_tenant: int) -> Iterator[str]:
+    if n_other_tenant:
+        yield f"servers that came with another tenant than they have: {n_other_tenant:,} (they keep the first)"
 
 
-def _overlap(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
-    """Count the days of servers in the incoming traffic that are already there, and name the imports that hold them."""
-    rows = connection.execute("""
-        with days as (
-            select distinct s.server_id, (i.sent_at::date - date '1970-01-01')::smallint as day
-            from incoming i join raw.servers s using (server)
-        ),
+def _note_of_overlap(overlap: int, sources: str) -> Iterator[str]:
+    if overlap:
+        yield f"already there from {sources}: {overlap:,} days × servers (the same mail may now count twice)"
+
+
+def _overlap(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int, str]:
+    """Count the days of servers in an import that are there from others too, and name the imports that hold them."""
+    others = connection.execute("select 1 from raw.handover_days where import_id <> ? limit 1", [import_id])
+    if not others.fetchall():
+        return 0, ""
+    rows = connection.execute(
+        """
+        with days as (select distinct server_id, day from raw.handover_days where import_id = $import_id),
         shared as (
-            select server_id, day, t.import_id from days join raw.handover_days t using (server_id, day) group by all
+            select server_id, day, t.import_id from days join raw.handover_days t using (server_id, day)
+            where t.import_id <> $import_id group by all
         )
         select count(distinct (server_id, day)), list(distinct import_id order by import_id) from shared
-    """).fetchall()
+        """,
+        {"import_id": import_id},
+    ).fetchall()
     n_days, import_ids = rows[0]
     if not n_days:
         return 0, ""
@@ -255,6 +299,9 @@ def _overlap(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
 def _write_record(
     connection: duckdb.DuckDBPyConnection, record: ImportRecord, *, options: Mapping[str, object]
 ) -> None:
+    ((import_id,),) = connection.execute("select nextval('raw.import_ids')::integer").fetchall()
+    if import_id != record.import_id:
+        raise StoreError(f"{record.source}: nothing was stored: it is import {import_id}, not {record.import_id}")
     connection.execute(
         "insert into raw.imports values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, null, ?)",
         [
@@ -273,17 +320,21 @@ def _write_record(
     )
 
 
-def _hold_counts(connection: duckdb.DuckDBPyConnection, record: ImportRecord, handovers: pl.DataFrame) -> None:
+def _hold_counts(connection: duckdb.DuckDBPyConnection, record: ImportRecord, arrived: _Arrived) -> None:
     """Undo an import that lost or added a row on its way."""
-    rows, messages = connection.execute(
+    stored = connection.execute(
         "select count(*), coalesce(sum(messages), 0)::bigint from raw.traffic where import_id = ?", [record.import_id]
     ).fetchall()[0]
-    ((rejects,),) = connection.execute(
+    counted = connection.execute(
+        "select coalesce(sum(messages), 0)::bigint from raw.handover_days where import_id = ?", [record.import_id]
+    ).fetchall()[0]
+    rejected = connection.execute(
         "select count(*) from raw.rejects where import_id = ?", [record.import_id]
-    ).fetchall()
-    expected = (handovers.height, int(handovers["messages"].cast(pl.Int64).sum()), record.rows_rejected)
-    if (rows, messages, rejects) != expected or record.rows_read != record.rows_stored + record.rows_rejected:
+    ).fetchall()[0]
+    found = (*stored, *counted, *rejected)
+    expected = (arrived.traffic_rows, arrived.messages, arrived.messages, arrived.rows_rejected)
+    if found != expected or record.rows_read != record.rows_stored + record.rows_rejected:
         raise StoreError(
-            f"{record.source}: nothing was stored: {rows} rows, {messages} messages and {rejects} rejects arrived of"
-            f" {expected[0]}, {expected[1]} and {expected[2]}"
+            f"{record.source}: nothing was stored: {found[0]} rows, {found[1]} messages ({found[2]} by day) and"
+            f" {found[3]} rejects arrived of {expected[0]}, {expected[1]} and {expected[3]}"
         )

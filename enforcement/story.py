@@ -154,10 +154,9 @@ def side_by_side(compared: Comparison) -> Piece:
     rows = pl.DataFrame([_row(each) for each in compared.all])
     names = [f"{each.name} (baseline)" if each.is_baseline else each.name for each in compared.all]
     turned = rows.transpose(include_header=True, header_name="measure", column_names=names)
-    note = (
-        "in messages where nothing else is said; shares of all mail read; risk left counts "
-        "what each policy's own rules call vulnerable"
-    )
+    measures = {each.replay.risk_by for each in compared.all}
+    rules = f"what the rules of {min(measures)} call" if len(measures) == 1 else "what each policy's own rules call"
+    note = f"in messages where nothing else is said; shares of all mail read; risk left counts {rules} vulnerable"
     whole = rows.insert_column(0, pl.Series("policy", names))
     return table(turned, name="policies", whole=whole, rows=len(turned), note=note)
 

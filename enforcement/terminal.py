@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -38,9 +41,9 @@ class Format(StrEnum):
 
 
 class Reports(Protocol):
-    """Takes what is being done, how much of it is done, and of how much (0: not known)."""
+    """Takes what is being done, how much of it is done, of how much (0: not known), and what is counted."""
 
-    def __call__(self, what: str, done: int, total: int) -> None: ...
+    def __call__(self, what: str, done: int, total: int, unit: str = "") -> None: ...
 
 
 def say(sentence: str) -> None:
@@ -125,21 +128,36 @@ def sentences(lines: Sequence[str]) -> None:
         console.print(Text(printable(line)))
 
 
+class _Rate(ProgressColumn):
+    """How much is done a second."""
+
+    def render(self, task: Task) -> Text:
+        """Write it once it can be told."""
+        unit, rate = task.fields.get("unit"), task.finished_speed or task.speed
+        return Text(f"{rate:,.0f} {unit}/s" if unit and rate else "")
+
+
 @contextmanager
 def progress() -> Iterator[Reports]:
-    """Show what is done and how far it is, on standard error, when that is a terminal."""
+    """Show what is done, how far and how fast it goes, and the time left, on standard error when that is a terminal."""
     console = Console(stderr=True)
     columns: tuple[Any, ...] = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
+        _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task("", total=None)
+        tasks: dict[str, TaskID] = {}
 
-        def report(what: str, done: int, total: int) -> None:
-            bars.update(task, description=printable(what), completed=done, total=total or None)
+        def report(what: str, done: int, total: int, unit: str = "") -> None:
+            if what not in tasks:  # its rate and time left begin anew
+                for task in tasks.values():
+                    bars.remove_task(task)
+                tasks.clear()
+                tasks[what] = bars.add_task(printable(what), total=None, unit=unit)
+            bars.update(tasks[what], completed=done, total=total or None)
 
         yield report

@@ -16,23 +16,21 @@ _PAIR: Final = ["server_id", "build_id"]
 _NEVER: Final = 1_000_000  # a day that no history reaches
 
 
-def mail_by_pair(traffic: Traffic, standings: pl.DataFrame, period: Period) -> pl.DataFrame:
-    """Count the messages read in a period by server and build: MAIL_BY_PAIR. Takes STANDINGS.
+def mail_by_pair(traffic: Traffic, risk: pl.DataFrame, period: Period) -> pl.DataFrame:
+    """Count the messages read in a period by server and build: MAIL_BY_PAIR. Takes RISK.
 
     >>> from datetime import date
     >>> from enforcement.history import polars_traffic
     >>> rows = {"server_id": 1, "build_id": 7, "route": "direct", "day": [20_000, 20_001], "messages": [3, 4]}
-    >>> table = pl.DataFrame({"build_id": [7], "vulnerable_from": [date(2024, 10, 5)]})
+    >>> table = pl.DataFrame({"build_id": [7], "risk_from": [date(2024, 10, 5)]})
     >>> mail_by_pair(polars_traffic(pl.DataFrame(rows)), table, Period(date(2024, 1, 1), date(2024, 12, 31))).rows()
     [(1, 7, 7, 4)]
     """
-    builds = standings.select("build_id", vulnerable_day=pl.col("vulnerable_from").cast(pl.Int32).fill_null(_NEVER))
+    builds = risk.select("build_id", risk_day=pl.col("risk_from").cast(pl.Int32).fill_null(_NEVER))
     counted = (
         _days_of(traffic, period)
         .join(traffic.bring(builds), on="build_id")
-        .with_columns(
-            vulnerable=nw.when(nw.col("day") >= nw.col("vulnerable_day")).then(nw.col("messages")).otherwise(0)
-        )
+        .with_columns(vulnerable=nw.when(nw.col("day") >= nw.col("risk_day")).then(nw.col("messages")).otherwise(0))
         .group_by(_PAIR)
         .agg(read=nw.col("messages").sum(), vulnerable=nw.col("vulnerable").sum())
     )
@@ -74,15 +72,16 @@ def mail_by_kind(traffic: Traffic, deciles: pl.DataFrame, pairs: pl.DataFrame, p
     return conform(found, MAIL_BY_KIND, what="mail by kind").sort(list(MAIL_BY_KIND))
 
 
-def traffic_base(kinds: pl.DataFrame, standings: pl.DataFrame, policy: Policy) -> pl.DataFrame:
-    """Count all messages by day, product and decile: TRAFFIC_BASE. Takes MAIL_BY_KIND and STANDINGS."""
+def traffic_base(kinds: pl.DataFrame, standings: pl.DataFrame, risk: pl.DataFrame, policy: Policy) -> pl.DataFrame:
+    """Count all messages by day, product and decile: TRAFFIC_BASE. Takes MAIL_BY_KIND, STANDINGS and RISK."""
     counted = (
         kinds.join(standings, on="build_id")
+        .join(risk, on="build_id")
         .group_by("day", product_shown(), "decile")
         .agg(
             read=pl.col("messages").sum(),
             in_scope=pl.col("messages").filter(_is_known() & on_route(policy)).sum(),
-            vulnerable=pl.col("messages").filter(pl.col("vulnerable_from") <= pl.col("day")).sum(),
+            vulnerable=pl.col("messages").filter(pl.col("risk_from") <= pl.col("day")).sum(),
         )
     )
     return conform(counted, TRAFFIC_BASE, what="traffic").sort("day", "product", "decile")

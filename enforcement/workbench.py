@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from enforcement import __version__, sample, shipped
+from enforcement import shipped
 from enforcement.builds import Build, Hop
 from enforcement.check import Lint, lints
 from enforcement.comparison import Comparison, compare
@@ -26,16 +26,13 @@ from enforcement.exposed import Exposed, expose
 from enforcement.exposure import exposure_by_server
 from enforcement.fleet import Reckoning, fleet, handed_over, last_days, standing_by_day, steps
 from enforcement.history import History, Period
-from enforcement.importers.batch import Batch
-from enforcement.importers.sources import Source
 from enforcement.kept import Kept, key_of
 from enforcement.pauses import read_ledger
 from enforcement.policy import NO_POLICY, Policy, Route
 from enforcement.replay import Replay, replayed
-from enforcement.sample import Extent
-from enforcement.schema import PAUSES, REJECTS
+from enforcement.schema import PAUSES
 from enforcement.standing import standings
-from enforcement.store import Forgotten, ImportRecord, Store, create_store, open_store
+from enforcement.store import Store, open_store
 
 
 def _in_silence(*_: object) -> None:
@@ -110,67 +107,6 @@ class Fleet:
     history: History
 
 
-def make_sample(store: Path, extent: Extent) -> ImportRecord:
-    """Put a made-up fleet and its traffic into a store; the same sample again changes nothing."""
-    name = f"sample of {extent.messages:,} messages, seed {extent.seed}"
-    shape_file = shipped.DATA / "sample.toml"
-    told = (repr(extent), __version__, *(path.read_bytes() for path in (shape_file, *shipped.catalogue_files())))
-    digest = hashlib.sha256("\n".join(str(part) for part in told).encode()).hexdigest()
-
-    def batch() -> Batch:
-        made = sample.make_sample(shipped.load_catalogue(), shipped.load_sample_shape(), extent)
-        return Batch(
-            handovers=made.handovers,
-            sightings=made.sightings,
-            rejects=pl.DataFrame(schema=REJECTS),
-            rows_read=made.handovers.height,
-        )
-
-    with create_store(store) as opened:
-        return opened.add(source=name, sha256=digest, options={"kind": "sample"}, batch=batch)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
-    """What an import kept, a record each source; why rows were rejected; what was wrong with unreadable sources.
-
-    rejected: reason, rows, first_excerpt, of the sources imported just now.
-    """
-
-    records: list[ImportRecord]
-    rejected: pl.DataFrame
-    problems: list[str]
-
-
-def import_sources(store: Path, sources: Sequence[Source], report: Callable[[str, int, int], None]) -> Imported:
-    """Import sources, each whole or not at all; one that cannot be read does not keep the others out."""
-    records, problems = [], []
-    with create_store(store) as opened:
-        for source in sources:
-            try:
-                records.append(
-                    opened.add(
-                        source=source.name,
-                        sha256=source.sha256(),
-                        options=source.options,
-                        batch=partial(source.read, partial(report, source.name)),
-                    )
-                )
-            except ValueError as problem:
-                problems.append(str(problem))
-        new = [record.import_id for record in records if not record.already_imported]
-        rejects = opened.rejects().filter(pl.col("import_id").is_in(new))
-    rejected = rejects.group_by("reason").agg(rows=pl.len(), first_excerpt=pl.col("excerpt").first())
-    return Imported(records=records, rejected=rejected.sort("rows", "reason", descending=True), problems=problems)
-
-
-def forget(store: Path, *, import_id: int | None, before: date | None) -> Forgotten:
-    """Remove an import, or all rows before a day."""
-    open_store(store).close()  # a store that is not there is an error here, and never made
-    with create_store(store) as opened:
-        return opened.forget(import_id) if import_id is not None else opened.forget_before(before or date.min)
-
-
 @contextmanager
 def opened_history(setting: Setting, tell: Callable[[str], None] = _in_silence) -> Iterator[History]:
     """Give the history of a setting, from its store or from Parquet; what that does not use is told."""
@@ -188,26 +124,29 @@ def replay_policies(
     policies: Sequence[str | Policy],
     setting: Setting,
     *,
+    risk_by: str | Policy | None = None,
     tell: Callable[[str], None] = _in_silence,
     report: Callable[[str, int, int], None] = _in_silence,
 ) -> list[Replay]:
     """Replay policies, given by name, path, or value, over the same history.
 
-    What Parquet does not give is told; what is being done is reported, with how many policies are done of how many.
+    The rules of `risk_by` say which builds are a risk (default: each policy's own do). What cannot be used of Parquet
+    is told; what is being done is reported, with how many policies are done of how many.
     """
-    loaded = [policy if isinstance(policy, Policy) else shipped.load_policy(policy) for policy in policies]
+    loaded = [_loaded(policy) for policy in policies]
+    measure = None if risk_by is None else _loaded(risk_by)
     background = setting.background()
     report("opening the history", 0, len(loaded))
     replays: list[Replay] = []
     with opened_history(setting, tell) as history:
         for policy in loaded:
             report(f"replaying {policy.name}", len(replays), len(loaded))
-            replays.append(_replayed(history, policy, background, setting))
+            replays.append(_replayed(history, policy, background, setting, risk_by=measure))
     return replays
 
 
 def compare_policies(
-    policies: Sequence[str],
+    policies: Sequence[str | Policy],
     setting: Setting,
     *,
     baseline: str | None = None,
@@ -217,34 +156,43 @@ def compare_policies(
     """Hold policies against a baseline over the same history; without one, against the first of them."""
     if baseline is None and len(policies) < 2:
         raise ValueError("one policy has nothing to be compared with (name two or more, or give --baseline)")
-    proposals = list(policies) if baseline in (None, NO_POLICY) else [str(baseline), *policies]
-    replays = replay_policies(proposals, setting, tell=tell, report=report)
+    proposals = [*policies] if baseline in (None, NO_POLICY) else [str(baseline), *policies]
+    replays = replay_policies(proposals, setting, risk_by=proposals[0], tell=tell, report=report)
     return compare(replays, baseline=NO_POLICY if baseline == NO_POLICY else replays[0].policy.name)
 
 
-def exposed_to(policy: str | Policy, setting: Setting) -> Exposed:
+def exposed_to(policy: str | Policy, setting: Setting, *, risk_by: str | Policy | None = None) -> Exposed:
     """Give what a policy's rules, cohorts and pauses make of the history; every schedule can be judged on it."""
-    loaded = policy if isinstance(policy, Policy) else shipped.load_policy(policy)
+    measure = None if risk_by is None else _loaded(risk_by)
     with opened_history(setting) as history:
-        return _exposed(history, loaded, setting.background(), setting)
+        return _exposed(history, _loaded(policy), setting.background(), setting, risk_by=measure)
 
 
-def _replayed(history: History, policy: Policy, background: Background, setting: Setting) -> Replay:
+def _loaded(policy: str | Policy) -> Policy:
+    return policy if isinstance(policy, Policy) else shipped.load_policy(policy)
+
+
+def _replayed(
+    history: History, policy: Policy, background: Background, setting: Setting, *, risk_by: Policy | None = None
+) -> Replay:
     """Replay a policy on what is kept of the history; what is not kept is read."""
-    exposed = _exposed(history, policy, background, setting)
-    key = key_of(policy, exposed.period, _rests_on(setting, history))
+    exposed = _exposed(history, policy, background, setting, risk_by=risk_by)
+    key = key_of(policy, exposed.period, _rests_on(setting, history), risk_by=risk_by)
     by_server = _kept(setting).by_server(
         key,
         policy.stage_starts,
-        lambda: exposure_by_server(history.traffic, exposed.course.segments, policy, exposed.period),
+        lambda: exposure_by_server(history.traffic, exposed.course.segments, exposed.risk, policy, exposed.period),
     )
-    return replayed(history, policy, background, exposed, by_server)
+    return replayed(history, policy, background, exposed, by_server, risk_by=risk_by)
 
 
-def _exposed(history: History, policy: Policy, background: Background, setting: Setting) -> Exposed:
+def _exposed(
+    history: History, policy: Policy, background: Background, setting: Setting, *, risk_by: Policy | None = None
+) -> Exposed:
     period = setting.period(history)
-    key = key_of(policy, period, _rests_on(setting, history))
-    return _kept(setting).exposed(key, period, lambda: expose(history, policy, background, period))
+    key = key_of(policy, period, _rests_on(setting, history), risk_by=risk_by)
+    make = partial(expose, history, policy, background, period, risk_by=risk_by)
+    return _kept(setting).exposed(key, period, make)
 
 
 def _kept(setting: Setting) -> Kept:

@@ -9,9 +9,10 @@ import polars as pl
 
 from enforcement import shipped
 from enforcement.fates import COUNTS
+from enforcement.intake import make_sample
 from enforcement.replay import Replay
 from enforcement.sample import Extent
-from enforcement.workbench import Setting, make_sample, replay_policies
+from enforcement.workbench import Setting, replay_policies
 
 POLICIES = shipped.DATA / "policies"
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import polars as pl
+
 from enforcement.importers.batch import Batch
 from enforcement.importers.mail import read_mail
 from enforcement.importers.mail_files import find_sources
@@ -36,3 +38,9 @@ def box(tmp_path: Path, text: str | bytes, name: str = "list.mbox") -> Path:
     path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
+
+
+def sightings_of(batch: Batch) -> pl.DataFrame:
+    """What a batch of mail says of sightings; only tables leave them to the store."""
+    assert batch.sightings is not None
+    return batch.sightings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from enforcement import report, workbench
+from enforcement import intake, report
 from enforcement.importers.batch import Batch
 from enforcement.report import RunResult
 from enforcement.sample import Extent
@@ -38,7 +38,7 @@ until = 2030-01-01
 
 def small_store(path: Path) -> Path:
     """Make a sample of 20,000 messages, and a tenant beside it whose name is markup."""
-    workbench.make_sample(path, Extent(messages=20_000, servers=150, days=120, last_on=date(2026, 10, 31)))
+    intake.make_sample(path, Extent(messages=20_000, servers=150, days=120, last_on=date(2026, 10, 31)))
     start = datetime(2026, 7, 6, 9, 10)
     rows = [(start + timedelta(days=n), "mx.hostile.example", "15.1.2507.35", HOSTILE, "smtp", "direct", 400)
             for n in range(0, 110, 2)]  # fmt: skip
@@ -49,7 +49,7 @@ def small_store(path: Path) -> Path:
         rows_read=len(rows) + 1,
     )
     with create_store(path) as store:
-        store.add(source=f"{HOSTILE}.csv", sha256="0" * 64, options={}, batch=batch)
+        store.add(source=f"{HOSTILE}.csv", sha256="0" * 64, options={}, batches=[batch])
     return path
 
 

@@ -42,4 +42,4 @@ def batch(rows: list[Row], rejects: int = 0, sightings: list[tuple[Any, ...]] | 
 
 
 def add(store: Store, rows: list[Row], *, sha256: str = "a", rejects: int = 0, **options: object) -> ImportRecord:
-    return store.add(source=f"{sha256}.csv", sha256=sha256, options=options, batch=batch(rows, rejects))
+    return store.add(source=f"{sha256}.csv", sha256=sha256, options=options, batches=[batch(rows, rejects)])

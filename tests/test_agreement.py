@@ -53,7 +53,7 @@ def test_lively_fleets_in_a_store(seed: int) -> None:
     """What a store counts by its own engine is what the twin counts."""
     case = replace(lively(Random(seed)), clock_starts=[])
     with TemporaryDirectory() as folder, create_store(Path(folder) / "traffic.duckdb") as store:
-        store.add(source="mail", sha256="0", options={}, batch=batch_of(case.messages, case.servers))
+        store.add(source="mail", sha256="0", options={}, batches=[batch_of(case.messages, case.servers)])
         case.agree(history=store.history(), every=50)
 
 
@@ -143,7 +143,8 @@ def real(request: pytest.FixtureRequest, real_data: Path, tmp_path_factory: pyte
         servers={message.server: tenant_of(message.server) for message in mails.messages},
         policy=load_policy("ninety-days").model_copy(update={"routes": routes}),
     )
-    return RealMail(mails, source.read(lambda *_: None), case)
+    (batch,) = source.read(lambda *_: None)
+    return RealMail(mails, batch, case)
 
 
 def test_real_mail_is_read_the_same(real: RealMail) -> None:
@@ -152,6 +153,7 @@ def test_real_mail_is_read_the_same(real: RealMail) -> None:
     read = batch.handovers.select("sent_at", "server", "build", "hop", "route", "messages").rows()
     assert Counter(Message(*row) for row in read) == Counter(mails.messages)
     assert batch.rejects.height == mails.reasons.total()
+    assert batch.sightings is not None
     seen = batch.sightings.select("server", "build", "hop", "day", "hops").rows()
     assert {row[:4]: row[4] for row in seen} == mails.sightings
 
@@ -159,7 +161,7 @@ def test_real_mail_is_read_the_same(real: RealMail) -> None:
 def test_real_mail(real: RealMail, tmp_path: Path) -> None:
     """Clocks and counts of each real message agree, and the decisions on one in twenty, out of a store."""
     with create_store(tmp_path / "traffic.duckdb") as store:
-        store.add(source="mail", sha256="0", options={}, batch=real.batch)
+        store.add(source="mail", sha256="0", options={}, batches=[real.batch])
         real.case.agree(history=store.history(), every=20)
 
 

@@ -9,9 +9,13 @@ from worlds import answer, refused, run, store_of
 from enforcement import workbench
 from enforcement.comparison import Comparison
 from enforcement.differences import MEASURES, differences
+from enforcement.policy import Rule, Since
+from enforcement.shipped import load_catalogue, load_policy
+from enforcement.standing import standings
+from enforcement.store import open_store
 from enforcement.workbench import Setting
 
-BUILDS = ("15.1.2507.6", "15.0.1497.48", "15.2.1118.7", "15.2.1544.36", "8.3.298.1")
+BUILDS = ("15.1.2507.6", "15.0.1497.48", "15.2.1118.7", "15.2.1544.36", "8.3.298.1", "15.2.2562.17")
 ROWS = [
     (f"2026-0{month}-{day:02}T{hour:02}:{minute:02}", f"mx{server}.tenant{server % 4}.example", build)
     for month in (3, 4, 5, 6)
@@ -80,7 +84,7 @@ def test_the_command_answers_scripts_and_people(store: Path) -> None:
     shown = run("compare", "ninety-days", "gentler", "--store", store)
     assert shown.returncode == 0
     assert "gentler against ninety-days" in shown.stdout
-    assert "call different builds vulnerable" in shown.stdout
+    assert "goes by the rules of ninety-days" in shown.stdout
 
 
 def test_one_policy_alone_is_refused(store: Path) -> None:
@@ -102,3 +106,41 @@ def test_the_second_pass_goes_out_as_parquet(store: Path, tmp_path: Path) -> Non
         pl.read_parquet(place / "tenants.parquet")["lost"].sum()
         == servers.select(pl.col("rejected") + pl.col("expired")).to_series().sum()
     )
+
+
+def test_the_risk_left_is_measured_by_one_set_of_rules(store: Path) -> None:
+    """Policies with other rules are measured by the baseline's, message by message as the rules say it."""
+    few = load_policy("ninety-days").model_copy(
+        update={"name": "few", "rules": (Rule(name="unsupported", since=Since.UNSUPPORTED_SINCE),)}
+    )
+    compared = workbench.compare_policies(["ninety-days", few], Setting(store=store))
+    policies = [each.replay.policy for each in compared.all]
+    assert policies[0].rules != policies[1].rules
+    with open_store(store) as opened:
+        history = opened.history()
+        measure = standings(history.builds, load_catalogue(), policies[0]).select("build_id", "vulnerable_from")
+        days = history.days.join(measure, on="build_id")
+        vulnerable = days.filter(pl.col("vulnerable_from") <= pl.col("day"))["messages"].sum()
+        own = workbench.replay_policies([few], Setting(store=store))[0]
+        assert 0 < own.totals["vulnerable"] < vulnerable
+        for each in compared.all:
+            assert each.replay.risk_by == "ninety-days"
+            assert each.replay.totals["vulnerable"] == vulnerable
+            assert each.replay.tenants["vulnerable"].sum() == vulnerable
+            assert each.replay.tenants["accepted_vulnerable"].sum() == each.replay.totals["accepted_vulnerable"]
+            assert each.replay.by_group["accepted_vulnerable"].sum() == each.replay.totals["accepted_vulnerable"]
+    other = compared.proposals[0].replay
+    assert other.totals["lost"] == own.totals["lost"]
+
+
+def test_what_is_lost_without_being_a_risk_leaves_the_risk(store: Path) -> None:
+    """Measured by rules that call nothing vulnerable before July, a lost message of June lowers no risk."""
+    late = load_policy("ninety-days").model_copy(
+        update={"name": "late", "rules": (Rule(name="later", since=Since.UNSUPPORTED_SINCE, after_days=3_650),)}
+    )
+    replays = workbench.replay_policies(["block-only"], Setting(store=store), risk_by=late)
+    totals = replays[0].totals
+    assert totals["lost"] > 0
+    lost_at_risk = float(replays[0].by_day["lost_at_risk"].sum())
+    assert totals["accepted_vulnerable"] == totals["vulnerable"] - lost_at_risk
+    assert lost_at_risk < totals["lost"]

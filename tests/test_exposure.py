@@ -25,7 +25,13 @@ BACKGROUND = Background(
     senders=shipped.load_assumptions().sender_mix,
     pauses=pl.DataFrame(schema=dict(PAUSES)),
 )
+NEW_YEAR = date(2026, 1, 1)
 PERIOD = Period(date(2026, 8, 15), date(2026, 10, 20))
+
+
+def risk_of(history: History) -> pl.DataFrame:
+    """Every build is at risk from the beginning."""
+    return history.builds.select("build_id", risk_from=pl.lit(NEW_YEAR))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         rows_read=made.handovers.height,
     )
     with create_store(path) as store:
-        store.add(source="sample", sha256="0", options={}, batch=batch)
+        store.add(source="sample", sha256="0", options={}, batches=[batch])
     with open_store(path) as store:
         yield store.history()
 
@@ -56,15 +62,19 @@ def test_duckdb_and_polars_count_alike(history: History, window: str) -> None:
     groups = (
         history.days.select("server_id", "build_id")
         .unique()
-        .with_columns(product=pl.lit("Exchange Server 2019"), decile=(pl.col("server_id") % 10 + 1).cast(pl.Int8))
+        .with_columns(
+            product=pl.lit("Exchange Server 2019"),
+            decile=(pl.col("server_id") % 10 + 1).cast(pl.Int8),
+            risk_from=NEW_YEAR,
+        )
     )
     duckdb = exposure(history.traffic, segments, groups, to, PERIOD)
     polars = exposure(traffic, segments, groups, to, PERIOD)
     assert duckdb.by_day.rows().equals(polars.by_day.rows())
     assert duckdb.by_group.rows().equals(polars.by_group.rows())
     assert duckdb.by_day.messages.sum() == duckdb.by_group.messages.sum() > 1_000
-    by_server = exposure_by_server(history.traffic, segments, to, PERIOD)
-    assert by_server.equals(exposure_by_server(traffic, segments, to, PERIOD))
+    by_server = exposure_by_server(history.traffic, segments, risk_of(history), to, PERIOD)
+    assert by_server.equals(exposure_by_server(traffic, segments, risk_of(history), to, PERIOD))
     assert by_server["messages"].sum() == duckdb.by_day.messages.sum()
 
 
@@ -75,11 +85,13 @@ def test_both_passes_judge_alike(history: History) -> None:
     groups = (
         history.days.select("server_id", "build_id")
         .unique()
-        .with_columns(product=pl.lit(""), decile=pl.lit(1, pl.Int8))
+        .with_columns(product=pl.lit(""), decile=pl.lit(1, pl.Int8), risk_from=NEW_YEAR)
     )
     exposed = exposure(history.traffic, segments, groups, to, PERIOD)
     by_stage = Judge(exposed, BACKGROUND.senders).judge(to).outcomes().by_stage
-    by_server = server_outcomes(exposure_by_server(history.traffic, segments, to, PERIOD), to, BACKGROUND.senders)
+    by_server = server_outcomes(
+        exposure_by_server(history.traffic, segments, risk_of(history), to, PERIOD), to, BACKGROUND.senders
+    )
     columns = ("at_once", "delayed", "rejected", "expired", "retries")
     again = by_server.group_by("stage").agg(pl.col(columns).sum()).sort("stage")
     assert again.select(columns).equals(by_stage.select(columns))
@@ -126,11 +138,11 @@ def test_a_clock_past_400_counts_as_400() -> None:
         },
         schema_overrides={"until_on": pl.Date},
     )
-    groups = pl.DataFrame({"server_id": [1], "build_id": [1], "product": ["p"], "decile": [1]})
+    groups = pl.DataFrame({"server_id": [1], "build_id": [1], "product": ["p"], "decile": [1], "risk_from": [day]})
     counted = exposure(traffic, segments, groups, policy(), Period(day, day))
     assert isinstance(counted, Exposure)
-    assert counted.by_day.rows().rows() == [(day, 400, True, 7, 5)]
-    assert counted.by_group.rows().rows() == [("p", 1, 400, True, 7, 5)]
+    assert counted.by_day.rows().rows() == [(day, True, 400, True, 7, 5)]
+    assert counted.by_group.rows().rows() == [("p", 1, True, 400, True, 7, 5)]
 
 
 def test_the_fleet_is_the_same_from_few_rows_as_from_all(history: History) -> None:
@@ -146,15 +158,19 @@ def test_the_fleet_is_the_same_from_few_rows_as_from_all(history: History) -> No
     assert handed_over(history.traffic).equals(seen.sort("server_id", "build_id", "route"))
 
 
-@pytest.mark.parametrize("n_stages", [1, 2, 200])
+@pytest.mark.parametrize("n_stages", [1, 2, 401])
 def test_the_second_pass_knows_any_number_of_stages(history: History, n_stages: int) -> None:
     """Each message is counted in the stage that its clock has reached, on both engines."""
     to = policy().model_copy(update={"stages": (*(Stage(days=1) for _ in range(n_stages - 1)), Stage(block=60))})
     segments = course(history, to, BACKGROUND).segments
-    by_server = exposure_by_server(history.traffic, segments, to, PERIOD)
+    by_server = exposure_by_server(history.traffic, segments, risk_of(history), to, PERIOD)
     polars = polars_traffic(history.traffic.frame.collect(backend="polars").to_native())
-    assert by_server.equals(exposure_by_server(polars, segments, to, PERIOD))
-    groups = history.days.select("server_id", "build_id").unique().with_columns(product=pl.lit(""), decile=pl.lit(1))
+    assert by_server.equals(exposure_by_server(polars, segments, risk_of(history), to, PERIOD))
+    groups = (
+        history.days.select("server_id", "build_id")
+        .unique()
+        .with_columns(product=pl.lit(""), decile=pl.lit(1), risk_from=NEW_YEAR)
+    )
     rows = exposure(history.traffic, segments, groups, to, PERIOD).by_day.rows()
     stage = rows["clock"].map_elements(lambda clock: to.stage_at(clock) + 1, return_dtype=pl.Int16)
     keys = ["stage", "running", "k"]

@@ -13,8 +13,17 @@ PACKAGE = Path(__file__).parents[1] / "enforcement"
 
 # A module imports only from lines above its own.
 CORE = (  # values in, values out
-    ("builds", "names", "schema", "verdict", "chance", "spreadsheet", "received_time"),
-    ("catalogue", "received", "history", "when", "assumptions", "rounded_times", "importers.batch"),
+    ("builds", "names", "schema", "verdict", "chance", "spreadsheet", "received_time", "ahead"),
+    (
+        "catalogue",
+        "received",
+        "history",
+        "when",
+        "assumptions",
+        "rounded_times",
+        "importers.batch",
+        "importers.table_times",
+    ),
     ("policy_values", "sample_shape"),
     ("policy", "policy_problems", "sample_lives"),  # what people decide
     ("policy_text", "standing", "decision", "clock", "pauses", "guardrails", "sample", "fates", "exposure", "volume"),
@@ -29,9 +38,14 @@ ANSWERS = (  # values in, what a person looks at out
 )
 RING = (  # files, the database, notebooks, the clock of the day
     ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
+    ("store_names", "store_spool", "store_records", "importers.table_columns"),
+    ("importers.table_rows", "importers.parquet_file"),
     ("kept", "tables_of_replay", "store_forget", "store_imports", "importers.mail", "importers.tables", "export.write"),
-    ("store", "importers.sources"),
-    ("workbench",),
+    ("store", "importers.sources", "engines.layout", "engines.lake", "engines.spark_session"),
+    ("engines.duckdb",),
+    ("engines.polars", "engines.spark"),
+    ("engines.lakes",),
+    ("workbench", "intake"),
     ("provenance", "report_parameters"),
     ("report_runs",),
     ("report_kernel", "report_page"),
@@ -45,7 +59,9 @@ LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSW
 
 # Library → the modules that may import it.
 DOORS = {
-    "duckdb": ("store*",),
+    "duckdb": ("store*", "engines.duckdb"),
+    "pyspark": ("engines.spark*",),
+    "py4j": ("engines.spark*",),
     "altair": ("charts*",),
     "papermill": ("report*",),
     "nbclient": ("report*",),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from mails import HOP, MAPI, SEPARATOR, box, mail, read, servers
+from mails import HOP, MAPI, SEPARATOR, box, mail, read, servers, sightings_of
 from reference_mail import read_mail as read_slowly
 
 from enforcement.importers.mail import read_mail
@@ -22,7 +22,7 @@ def test_a_mail_becomes_rows(tmp_path: Path) -> None:
         (datetime(2025, 4, 8, 8, 54, 43), "b.example", "15.1.2507.39", None, "smtp", "through cloud", 1)
     ]
     day = datetime(2025, 4, 8).date()
-    assert batch.sightings.rows() == [
+    assert sightings_of(batch).rows() == [
         ("b.example", "15.1.2507.39", None, "mapi", day, 2),
         ("b.example", "15.1.2507.39", None, "smtp", day, 1),
     ]
@@ -87,7 +87,7 @@ def test_unusable_hops_are_noted(tmp_path: Path) -> None:
     """Hops that cannot be sightings are counted in a note, the others of a rejected mail are kept."""
     text = SEPARATOR + HOP.format("one.example").replace("2025", "0000") + mail("two.example")
     batch = read(box(tmp_path, text))
-    assert (batch.rows_read, batch.handovers.height, batch.sightings["server"].to_list()) == (1, 0, ["two.example"])
+    assert (batch.rows_read, batch.handovers.height, sightings_of(batch)["server"].to_list()) == (1, 0, ["two.example"])
     assert batch.notes == ("hops that are no sightings, because server, build or time cannot be read: 1",)
 
 
@@ -111,7 +111,7 @@ def test_own_hosts(tmp_path: Path) -> None:
     batch = read(path, "*.MX.example")
     assert batch.handovers.select("server", "route").rows() == [("one.example", "direct")]
     assert batch.rejects["reason"].to_list() == ["no line of an own host"]
-    assert set(batch.sightings["server"]) == {"up.example", "one.example"}
+    assert set(sightings_of(batch)["server"]) == {"up.example", "one.example"}
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_the_sample_with_own_hosts(sample: Source) -> None:
     batch = read_mail(sample, ["*.protection.outlook.com"])
     assert (batch.rows_read, batch.handovers.height) == (12_800, 1_232)
     assert dict(batch.handovers["route"].value_counts().iter_rows()) == {"direct": 1_126, "relayed": 106}
-    assert batch.sightings.equals(read_mail(sample).sightings)
+    assert sightings_of(batch).equals(sightings_of(read_mail(sample)))
 
 
 @pytest.mark.parametrize("own", [(), ("*.protection.outlook.com",), ("*.outlook.com", "d?5198.example")])
@@ -157,4 +157,4 @@ def test_the_sample_read_slowly(sample: Source, tmp_path: Path, own: tuple[str, 
         (row.sent_at, row.server, row.build, row.hop, row.route) for row in slow.messages
     ]
     assert quick.rejects.height == slow.reasons.total()
-    assert {row[:-1]: row[-1] for row in quick.sightings.drop("tenant").rows()} == slow.sightings
+    assert {row[:-1]: row[-1] for row in sightings_of(quick).drop("tenant").rows()} == slow.sightings

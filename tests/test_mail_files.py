@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from mails import HOP, SEPARATOR, box, mail, read, servers
+from mails import HOP, SEPARATOR, box, mail, read, servers, sightings_of
 
 from enforcement.importers import mail_files
 from enforcement.importers.mail import read_mail
@@ -53,7 +53,7 @@ def test_bodies_are_passed_over(tmp_path: Path, body: str) -> None:
     """What stands in a body begins no mail and is no header."""
     batch = read(box(tmp_path, SEPARATOR + mail("one.example", body) + "\n" + SEPARATOR + mail("two.example")))
     assert servers(batch) == ["one.example", "two.example"]
-    assert set(batch.sightings["server"]) == {"one.example", "two.example"}
+    assert set(sightings_of(batch)["server"]) == {"one.example", "two.example"}
 
 
 @pytest.mark.parametrize("name", ["m.eml", "m.eml.gz", "m", "m.gz", "m.mbox", "m.MBOX.gz", "m.txt"])

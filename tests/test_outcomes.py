@@ -80,8 +80,8 @@ def exposure_of(found: Found) -> Exposure:
     for day, group, clock, minute, n in found:
         by_day[(day * CLOCKS + clock) * MINUTES + minute] += n
         by_group[(group * CLOCKS + clock) * MINUTES + minute] += n
-    days = pl.DataFrame({"day": [date(2026, 3, 1) + timedelta(days=n) for n in range(10)]})
-    groups = pl.DataFrame({"product": ["2013"] * 3 + ["2016"] * 3, "decile": [1, 2, 3] * 2})
+    days = pl.DataFrame({"day": [date(2026, 3, 1) + timedelta(days=n) for n in range(10)], "at_risk": True})
+    groups = pl.DataFrame({"product": ["2013"] * 3 + ["2016"] * 3, "decile": [1, 2, 3] * 2, "at_risk": True})
     return Exposure(by_day=_counts(days, by_day), by_group=_counts(groups, by_group))
 
 

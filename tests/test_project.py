@@ -94,6 +94,21 @@ def test_the_lock_holds_nothing_else() -> None:
     assert reached == _locked_here()
 
 
+def test_spark_is_an_extra_with_a_lock_of_its_own() -> None:
+    """A default installation has no PySpark (500 MB); its own lock pins and hashes it, and what builds it."""
+    spark = [Requirement(line) for line in PYPROJECT["project"]["optional-dependencies"]["spark"]]
+    group = [Requirement(line) for line in PYPROJECT["dependency-groups"]["spark"]]
+    assert {str(asked) for asked in spark} < {str(asked) for asked in group}
+    text = (ROOT / "requirements-spark.lock").read_text(encoding="utf-8")
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, flags=re.MULTILINE))
+    assert set(pins) == {"pyspark", "py4j", "setuptools"}
+    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", text)) >= len(pins)
+    assert "://" not in text
+    for asked in group:
+        assert asked.specifier.contains(pins[asked.name]), asked
+    assert not {"pyspark", "py4j"} & set(_locked_here())
+
+
 def test_conda_takes_the_same_python_and_the_same_lock() -> None:
     """environment.yml asks for the Python of pyproject.toml, and leaves every package to the lock."""
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]

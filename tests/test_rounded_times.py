@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enforcement import rounded_times
-from enforcement.rounded_times import share_on_minute_zero, spread_over_hours
+from enforcement.rounded_times import MinuteZero, Spread, spread_over_hours
 from enforcement.schema import HANDOVERS
 
 START = datetime(2026, 1, 31, 7)
@@ -62,6 +62,11 @@ def test_each_message_gets_the_minute_of_the_rule(rows: list[tuple[datetime, str
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounded_times, "_AT_ONCE", at_once)
         spread = spread_over_hours(handovers)
+        source = Spread()
+        cut = len(rows) // 2
+        in_pieces = [some for part in (handovers[:cut], handovers[cut:]) for some in source.pieces(part)]
+    pieces = [row for some in in_pieces for row in _expanded(some)]
+    assert sorted(pieces, key=str) == sorted(_one_by_one(handovers), key=str)
     assert sorted(_expanded(spread), key=str) == sorted(_one_by_one(handovers), key=str)
     assert dict(spread.schema) == dict(HANDOVERS)
 
@@ -91,14 +96,26 @@ def test_many_messages_fall_on_all_minutes_alike() -> None:
 
 
 def test_beyond_measure_is_an_error() -> None:
-    """More messages than can be numbered in some minutes are refused before any work."""
+    """More messages than can be numbered in some minutes are refused before any work, also in pieces."""
+    many = _rows((START, "a", "8.3.298.1", 2_000_000_000))
     with pytest.raises(ValueError, match=r"2,000,000,000 messages: too many"):
-        spread_over_hours(_rows((START, "a", "8.3.298.1", 2_000_000_000)))
+        spread_over_hours(many)
+    with pytest.raises(ValueError, match=r"2,000,000,000 messages: too many"):
+        list(Spread().pieces(many))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounded_times, "_MOST_HOURS", 1)
+        with pytest.raises(ValueError, match="more than 1 hours × servers: too many to number"):
+            list(Spread().pieces(_rows((START, "a", "8.3.298.1", 1), (START, "b", "8.3.298.1", 1))))
 
 
 def test_the_share_on_minute_zero() -> None:
-    """Messages are counted, not rows; too few tell nothing."""
+    """Messages are counted, not rows, over all pieces; too few tell nothing."""
     half = _rows((START, "a", "8.3.298.1", 30), (START + timedelta(minutes=59, seconds=59), "a", "8.3.298.1", 30))
-    assert share_on_minute_zero(half) == 0.5
-    assert share_on_minute_zero(half.head(1)) is None
-    assert share_on_minute_zero(half.head(0)) is None
+    sent = MinuteZero()
+    assert sent.share is None
+    sent.count(half.head(1))
+    assert sent.share is None
+    sent.count(half.tail(1))
+    assert sent.share == 0.5
+    sent.count(half.head(0))
+    assert sent.share == 0.5

@@ -2,7 +2,6 @@
 
 import gzip
 from datetime import date
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def _add_all(store: Store, found: list[Source]) -> list[ImportRecord]:
             source=source.name,
             sha256=source.sha256(),
             options=source.options,
-            batch=partial(source.read, _unheard),
+            batches=source.read(_unheard),
         )
         for source in found
     ]

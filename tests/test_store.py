@@ -98,11 +98,12 @@ def test_the_same_import_changes_nothing(store: Store) -> None:
     first = add(store, [handover()], rejects=1, kind="mail", own_hosts=("b", "a"))
     before = _traffic(store), store.history().fingerprint
 
-    def read() -> Batch:
+    def read() -> Iterator[Batch]:
         raise AssertionError("read again")
+        yield batch([])
 
     again = store.add(
-        source="copy.csv", sha256="a", options={"own_hosts": ["a", "b"], "kind": "mail", "times": None}, batch=read
+        source="copy.csv", sha256="a", options={"own_hosts": ["a", "b"], "kind": "mail", "times": None}, batches=read()
     )
     assert again.already_imported
     assert (again.import_id, again.source, again.rows_read) == (first.import_id, "a.csv", 2)
@@ -155,7 +156,7 @@ def test_a_server_keeps_its_first_tenant(store: Store) -> None:
 def test_sightings_of_rejected_rows_are_kept(store: Store) -> None:
     """A source without any hand-over still tells of servers, and hops of the same day are counted together."""
     seen = [("ex01", "15.1.2507.61", None, "mapi", date(2026, 1, 31), 2)] * 2
-    store.add(source="m", sha256="m", options={}, batch=batch([], rejects=3, sightings=seen))
+    store.add(source="m", sha256="m", options={}, batches=[batch([], rejects=3, sightings=seen)])
     assert store.sighted().rows() == [(1, 1, date(2026, 1, 31), date(2026, 1, 31))]
     assert store.query("select hops from sightings").rows() == [(4,)]
     assert _traffic(store) == []
@@ -213,7 +214,7 @@ def test_forgetting_days(store: Store) -> None:
     add(store, [handover("a.example", sent_at=old)], sha256="a", rejects=1)
     add(store, [handover("b.example", sent_at=old), handover("b.example", sent_at=new)], sha256="b", rejects=1)
     add(store, [handover("c.example", sent_at=new)], sha256="c")
-    store.add(source="d", sha256="d", options={}, batch=batch([], rejects=1))
+    store.add(source="d", sha256="d", options={}, batches=[batch([], rejects=1)])
     before = store.history().fingerprint
     forgotten = store.forget_before(date(2026, 2, 1))
     assert (forgotten.imports, forgotten.traffic_rows, forgotten.sightings) == (1, 2, 2)
@@ -414,6 +415,6 @@ def test_a_batch_holds_only_what_a_store_can_keep(change: dict[str, Any], told: 
 
 def test_odd_names_of_sources_are_kept_readable(store: Store) -> None:
     """A path with control characters or broken octets is stored escaped."""
-    record = store.add(source="a\x1b[31m\udc80\n.csv", sha256="a", options={}, batch=batch([handover()]))
+    record = store.add(source="a\x1b[31m\udc80\n.csv", sha256="a", options={}, batches=[batch([handover()])])
     assert record.source == r"a\x1b[31m\udc80\n.csv"
     assert store.imports()["source"].to_list() == [record.source]

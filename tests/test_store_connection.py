@@ -112,7 +112,7 @@ _IMPORTING = """
     batch = Batch(handovers=frame, sightings=pl.DataFrame(schema=dict(SIGHTINGS)), rejects=rejects, rows_read=2 * n)
     with create_store(sys.argv[1]) as store:
         print("importing", flush=True)
-        store.add(source="big", sha256="big", options={}, batch=batch)
+        store.add(source="big", sha256="big", options={}, batches=[batch])
         print("done", flush=True)
         store.query("select 1")
         time.sleep(60)

@@ -30,7 +30,7 @@ def store_of(path: Path, rows: Sequence[tuple[str, str, str | None]], *, route: 
         rows_read=len(rows),
     )
     with create_store(path) as store:
-        store.add(source="rows of a test", sha256=str(rows), options={}, batch=batch)
+        store.add(source="rows of a test", sha256=str(rows), options={}, batches=[batch])
     return path
 
 

@@ -14,13 +14,14 @@ import pyarrow as pa
 from enforcement.engines.lake import MOST_MESSAGES, NO_DAY, Engine, Source, history_of
 from enforcement.engines.layout import Layout, is_blank, listed, local_layout
 from enforcement.history import History
-from enforcement.importers.tables import COLUMNS
+from enforcement.importers.table_columns import COLUMNS
 from enforcement.store_connection import one_line
 
 _MEMORY: Final = "2GB"  # beyond it the engine spills to disk
 _BATCH: Final = 1_000_000  # rows
 _DAY_US: Final = 86_400_000_000
 _MINUTE_US: Final = 60_000_000
+_LAST_US: Final = 2**52  # in the year 2112
 
 
 @contextmanager
@@ -90,8 +91,8 @@ def _parts(name: str, layout: Layout) -> Iterator[str]:
     elif name != "sent_at":
         yield f"coalesce({there}::varchar, {default}) as {name}"
     elif found.tz is not None:  # an instant; without an extension DuckDB knows nothing but its number
-        at = f"epoch_us({there})"
-        yield _day(f"isfinite({there}) and {at} between 0 and {2**52}", f"({at} // {_DAY_US})::integer", there)
+        at = f"epoch_us({there}::timestamptz)"
+        yield _day(f"{at} between 0 and {_LAST_US}", f"({at} // {_DAY_US})::integer", there)
         yield f"({at} // {_MINUTE_US} % 60)::integer as minute"
     else:
         at = f"{there}::timestamp"

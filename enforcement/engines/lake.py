@@ -14,10 +14,10 @@ import pyarrow as pa
 from enforcement.builds import Build, Hop
 from enforcement.history import History, Traffic
 from enforcement.importers.batch import FIRST_ON, LAST_ON
-from enforcement.importers.tables import ROUTES
+from enforcement.importers.table_rows import ROUTES
 from enforcement.names import excerpt, server_name, shown, tenant_name, tenant_of
 from enforcement.rounded_times import FEWEST_MESSAGES, SUSPECT_SHARE
-from enforcement.schema import BUILDS, CLOCK_STARTS, SERVERS, conform, day_from_number, day_number
+from enforcement.schema import BUILDS, CLOCK_STARTS, SERVERS, Schema, conform, day_from_number, day_number
 
 MOST_MESSAGES: Final = 2**31 - 1  # in one row
 NO_DAY: Final = -100_000  # stands for a time that is in no calendar of ours
@@ -27,6 +27,7 @@ _NAME: Final = ("server", "tenant")
 _HOP: Final = ("build", "hop", "route")
 _BLANK: Final = "\ufdd0"  # stands for null in joins, which match no nulls; no text of any column may hold it
 _SHOWN_REASONS: Final = 5
+_SHOWN_DAYS: Final = 100_000  # later ones are in no calendar
 _NO_TIME: Final = "not a time of a mail"
 _NO_COUNT: Final = "not a number of messages"
 
@@ -91,7 +92,7 @@ def history_of(raw: nw.LazyFrame[Any], engine: Engine, source: Source, to_on: da
     by_fault = engine.collected(
         judged.group_by("fault").agg(
             *(nw.col(name).sum().cast(nw.Int64) for name in ("rows", "messages", "on_zero")),
-            *(nw.col(name).min() for name in ("odd_day", "odd_count")),
+            *(nw.col("odd_day").max(), nw.col("odd_count").min()),
         )
     )
     told = _unusable(by_fault.filter(pl.col("fault") >= 0), reasons)
@@ -129,7 +130,7 @@ def history_of(raw: nw.LazyFrame[Any], engine: Engine, source: Source, to_on: da
 def meaning_of(column: str, text: str) -> str:
     """Give a text its meaning as the import of tables does, or raise ValueError.
 
-    >>> meaning_of("server", "MAIL.Contoso.example."), meaning_of("build", " 15.01.2507.061 "), meaning_of("hop", "SMTP")
+    >>> meaning_of("server", "MAIL.Contoso.example."), meaning_of("build", "15.01.2507.061 "), meaning_of("hop", "SMTP")
     ('mail.contoso.example', '15.1.2507.61', 'smtp')
     """
     if column == "server":
@@ -175,7 +176,7 @@ def _counted(raw: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
             messages=nw.col("counts").sum().cast(nw.Int64),
             on_zero=nw.col("on_zero").sum().cast(nw.Int64),
             moment=nw.col("moment").min(),
-            odd_day=nw.col("odd_day").min(),
+            odd_day=nw.col("odd_day").max(),
             odd_count=nw.col("odd_count").min(),
         )
     )
@@ -268,7 +269,7 @@ def _unusable(found: pl.DataFrame, reasons: _Reasons) -> pl.DataFrame:
     for fault, n_rows, odd_day, odd_count in found.select("fault", "rows", "odd_day", "odd_count").iter_rows():
         reason = reasons.texts[fault]
         if reason == _NO_TIME:
-            day = "" if odd_day == NO_DAY else f", e.g. {day_from_number(odd_day)}"
+            day = f", e.g. {day_from_number(odd_day)}" if 0 <= odd_day <= _SHOWN_DAYS else ""
             reason += f"{day} (expected from {FIRST_ON} to {LAST_ON})"
         elif reason == _NO_COUNT:
             reason += f", e.g. {odd_count} (expected a whole number from 1)"
@@ -350,7 +351,7 @@ def _notes(told: pl.DataFrame, fine: pl.DataFrame, n_other_tenant: int) -> Itera
     messages, on_zero = (int(fine[name].sum()) for name in ("messages", "on_zero"))
     if messages >= FEWEST_MESSAGES and on_zero / messages > SUSPECT_SHARE:
         yield (
-            f"{on_zero / messages:.0%} of the messages were sent on minute 0 of an hour: if the source rounds its times,"
+            f"{on_zero / messages:.0%} of the messages were sent on minute 0 of an hour: if the source rounds times,"
             f" `enforcement import --times-rounded-to hour` spreads them"
         )
 
@@ -371,9 +372,9 @@ def _imports(source: Source, rows_read: int, rows_used: int, notes: tuple[str, .
         "forgotten_before": None,
         "notes": "\n".join(notes),
     }
-    schema = {
+    schema: Schema = {
         "import_id": pl.Int32, "source": pl.String, "sha256": pl.String, "options": pl.String,
         "imported_at": pl.Datetime("us"), "rows_read": pl.Int64, "rows_stored": pl.Int64, "rows_rejected": pl.Int64,
         "overlap": pl.Int64, "times_rounded_to": pl.String, "forgotten_before": pl.Date, "notes": pl.String,
     }  # fmt: skip
-    return pl.DataFrame([row], schema=schema)
+    return pl.DataFrame([row], schema=dict(schema))

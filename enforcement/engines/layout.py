@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from enforcement.importers.tables import COLUMNS, OPTIONAL, REQUIRED
+from enforcement.importers.table_columns import COLUMNS, OPTIONAL, REQUIRED
 from enforcement.names import printable, shown
 
 _SHOWN_COLUMNS: Final = 12
@@ -53,7 +53,9 @@ def local_layout(path: str) -> Layout:
     """
     if is_address(path):
         raise ValueError(f"{path}: an address that only Spark reads (give --engine spark, or a path on this machine)")
-    files = _files(Path(unquote(urlsplit(path).path)) if path.startswith("file://") else Path(path))
+    files = _files(
+        Path("/" + unquote(path.removeprefix("file://")).lstrip("/")) if path.startswith("file://") else Path(path)
+    )
     digest = hashlib.sha256()
     rows = 0
     first: tuple[Path, dict[str, str], dict[str, pa.DataType], tuple[str, ...]] | None = None

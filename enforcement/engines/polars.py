@@ -13,7 +13,7 @@ from enforcement.engines.duckdb import source_of
 from enforcement.engines.lake import MOST_MESSAGES, NO_DAY, Engine, history_of
 from enforcement.engines.layout import Layout, is_blank, local_layout
 from enforcement.history import History
-from enforcement.importers.tables import COLUMNS
+from enforcement.importers.table_columns import COLUMNS
 from enforcement.names import printable
 
 _BATCH: Final = 1_000_000  # rows
@@ -46,7 +46,7 @@ def _batches(frame: nw.LazyFrame[Any]) -> Iterator[pa.RecordBatch]:
 
 
 def _raw(layout: Layout) -> pl.LazyFrame:
-    scanned = pl.scan_parquet(layout.files, glob=False, hive_partitioning=False, extra_columns="ignore")
+    scanned = pl.scan_parquet(list(layout.files), glob=False, hive_partitioning=False, extra_columns="ignore")
     return scanned.select(part for name in COLUMNS for part in _parts(name, layout))
 
 

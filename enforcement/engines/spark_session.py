@@ -1,5 +1,6 @@
 """A Spark session for one command: it starts or says in one line why not, is quiet, and leaves no process behind."""
 
+import logging
 import os
 import re
 import shutil
@@ -61,8 +62,11 @@ class Session:
                 " (is one alive, and has it the cores and memory that spark-defaults.conf asks for?)"
             )
         told = reason(problem)
-        if "stopped SparkContext" in told or "SparkContext was shut down" in told or "Connection refused" in told:
-            return f"{self.master}: the connection to the cluster was lost ({told})"
+        is_cut = isinstance(problem, ConnectionError) or type(problem).__name__ == "Py4JNetworkError"
+        if is_cut or "stopped SparkContext" in told or "SparkContext was shut down" in told:
+            return f"{self.master}: the connection to Spark was lost ({told})"
+        if "FileSystem not found" in told or "No FileSystem for scheme" in told:
+            return f"{told} (name its package in spark-defaults.conf, e.g. spark.jars.packages for hadoop-aws)"
         return told
 
     def end(self) -> None:
@@ -90,7 +94,7 @@ def session(master: str) -> Iterator[Session]:
     """Start Spark on a master, and end it whatever happens; what keeps it from starting is a SparkError."""
     _expect_master(master)
     _expect_java()
-    with tempfile.TemporaryFile(prefix="enforcement-spark-") as log:
+    with _quiet(), tempfile.TemporaryFile(prefix="enforcement-spark-") as log:
         gateway = _gateway(master, log)
         try:
             opened = Session(_started(master, gateway, log), master)
@@ -103,9 +107,9 @@ def session(master: str) -> Iterator[Session]:
 
 
 def reason(problem: BaseException) -> str:
-    """Give the innermost cause of what Spark reports, in one line.
+    r"""Give the innermost cause of what Spark reports, in one line.
 
-    >>> reason(ValueError("[PATH_NOT_FOUND] Path does not exist: s3a://b/x. SQLSTATE: 42K03\\n at org.apache…"))
+    >>> reason(ValueError("[PATH_NOT_FOUND] Path does not exist: s3a://b/x. SQLSTATE: 42K03\n at org.apache…"))
     'Path does not exist: s3a://b/x'
     """
     told = str(problem)
@@ -122,6 +126,24 @@ def reason(problem: BaseException) -> str:
     line = re.sub(r"\s*SQLSTATE: \w+", "", re.sub(r"\[[A-Z0-9_.]+\] ", "", line))
     line = re.sub(r"^(?:[a-z0-9_]+\.)+(\w+): ", "", line)
     return printable(line.strip().rstrip("."))[:300]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep py4j from logging traces, which it does when Ctrl-C or the end of the JVM cuts a call short."""
+    root, own = logging.getLogger(), logging.getLogger("py4j")
+    level = own.level
+
+    def is_not_py4j(record: logging.LogRecord) -> bool:
+        return "py4j" not in record.pathname
+
+    root.addFilter(is_not_py4j)
+    own.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_not_py4j)
+        own.setLevel(level)
 
 
 def _expect_master(master: str) -> None:
@@ -156,7 +178,7 @@ def _expect_java() -> None:
         raise SparkError(f"no Java in JAVA_HOME={home} (Spark needs Java 17 or newer)")
     if not home and not shutil.which("java"):
         raise SparkError(
-            "no Java found: Spark needs Java 17 or newer (on Debian: apt install default-jre-headless; or set JAVA_HOME)"
+            "no Java found: Spark needs Java 17 or newer (Debian: apt install default-jre-headless; or set JAVA_HOME)"
         )
 
 

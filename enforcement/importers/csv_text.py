@@ -1,10 +1,9 @@
-"""CSV text as rows of text: quickly when it is plain, patiently when it is not."""
+"""CSV text as rows of text, piece by piece: quickly where it is plain, patiently where it is not."""
 
 import csv
 import io
 from collections.abc import Iterator
-from itertools import islice
-from typing import Final
+from typing import IO, Final, NamedTuple
 
 import polars as pl
 
@@ -13,94 +12,213 @@ from enforcement.schema import REJECTS
 
 POSITION: Final = "position"
 _DELIMITERS: Final = ",;\t"
-_ROWS_AT_ONCE: Final = 100_000
+_RECORDS_AT_ONCE: Final = 100_000
+_OCTETS_AT_ONCE: Final = 32 * 1024**2
+_LONGEST_LINE: Final = 256 * 1024**2  # octets
+_WIDE: Final = (b"\xff\xfe", b"\xfe\xff")  # UTF-16, as spreadsheets write "Unicode text"
+_MARK: Final = b"\xef\xbb\xbf"  # with which some begin UTF-8
 
 
-def csv_rows(data: bytes) -> tuple[list[str], pl.DataFrame, pl.DataFrame]:
-    r"""Give the header, the rows, and what was no row (REJECTS).
+class Piece(NamedTuple):
+    """Rows that follow one another, and what was no row among them (REJECTS)."""
+
+    rows: pl.DataFrame
+    broken: pl.DataFrame
+
+
+def csv_pieces(stream: IO[bytes], octets_at_once: int = _OCTETS_AT_ONCE) -> tuple[list[str], Iterator[Piece]]:
+    r"""Give the header, and the rows piece by piece.
 
     Rows have their position, from 1, and a column of text for each of the header's, named by its place: 0, 1, … A blank
     field is null, a short row is filled up with blanks, and a row of blanks is none, though it is counted in positions.
 
-    >>> header, rows, broken = csv_rows(b'server,build\nmail.example,"15.1"\n\na,b,c\n')
-    >>> header, rows.rows(), broken.rows()
-    (['server', 'build'], [(1, 'mail.example', '15.1')], [(3, '3 fields, expected 2', 'a,b,c')])
+    >>> header, pieces = csv_pieces(io.BytesIO(b'server,build\nmail.example,"15.1"\n\na,b,c\n'))
+    >>> header, [(piece.rows.rows(), piece.broken.rows()) for piece in pieces]
+    (['server', 'build'], [([(1, 'mail.example', '15.1')], [(3, '3 fields, expected 2', 'a,b,c')])])
     """
-    data = data.lstrip(b"\r\n")
-    lines = _records(data)
-    header = next(lines, [])
+    lines = _Lines(_blocks(stream, octets_at_once))
+    delimiter = _delimiter(lines.first())
+    header = next(_records(lines, delimiter), [])
     if isinstance(header, csv.Error) or not any(header):
-        return [], pl.DataFrame(), pl.DataFrame(schema=dict(REJECTS))
-    width = len(header)
-    rows = _plain_rows(data, width)
-    if rows is not None:
-        return header, rows, pl.DataFrame(schema=dict(REJECTS))
-    return header, *_odd_rows(lines, width)
+        return [], iter(())
+    return header, _pieces(lines, delimiter, len(header))
 
 
-def _plain_rows(data: bytes, width: int) -> pl.DataFrame | None:
+class _Lines:
+    """The lines of blocks that end where lines do, one by one; what is left of a block can be taken at once."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._lines: list[str] = []
+        self._next = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self.is_at_end_of_block:
+            self.give_back(next(self._blocks))
+        self._next += 1
+        return self._lines[self._next - 1]
+
+    def first(self) -> str:
+        """Look at the line that comes next, the first of all."""
+        line = next(self, "")
+        self._next -= bool(line)
+        return line
+
+    @property
+    def is_at_end_of_block(self) -> bool:
+        """Whether all lines of the block have been taken."""
+        return self._next == len(self._lines)
+
+    def take_block(self) -> bytes | None:
+        """Take what is left of the block, or else the next one."""
+        if self.is_at_end_of_block:
+            return next(self._blocks, None)
+        left = "".join(self._lines[self._next :])
+        self._next = len(self._lines)
+        return left.encode()
+
+    def give_back(self, block: bytes) -> None:
+        """Have the lines of a block come next. Octets that are no text stay visible, and make no name."""
+        self._lines = list(io.StringIO(block.decode("utf-8", "backslashreplace"), newline=""))
+        self._next = 0
+
+
+def _blocks(stream: IO[bytes], octets_at_once: int) -> Iterator[bytes]:
+    """Cut a text into blocks of UTF-8 that end where lines do; blank lines before all others are left out."""
+    data = b""
+    is_first = True
+    for more in _octets(stream, octets_at_once):
+        data += more
+        if is_first:
+            data = data.removeprefix(_MARK)
+            is_first = False
+        end = data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1  # the last octet may be half of a line's end
+        if end:
+            yield data[:end]
+            data = data[end:]
+        elif len(data) > _LONGEST_LINE:
+            raise ValueError(f"a line of more than {_LONGEST_LINE // 1024**2} MB (expected the rows of a table)")
+    if data:
+        yield data
+
+
+def _octets(stream: IO[bytes], octets_at_once: int) -> Iterator[bytes]:
+    data = b""
+    while not data and (data := stream.read(max(octets_at_once, len(_MARK)))):
+        data = data.lstrip(b"\r\n")
+    if len(data) < len(_MARK):
+        data += stream.read(len(_MARK))
+    if not data.startswith(_WIDE):
+        yield data
+        while data := stream.read(octets_at_once):
+            yield data
+        return
+    wide = io.TextIOWrapper(
+        io.BufferedReader(_Joined(data, stream)), encoding="utf-16", errors="backslashreplace", newline=""
+    )
+    while text := wide.read(octets_at_once):
+        yield text.encode()
+
+
+class _Joined(io.RawIOBase):
+    """Octets that have been read already, and those that follow."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head, self._rest = head, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]  # what it is always given
+        data = self._head[: len(buffer)] or self._rest.read(len(buffer))
+        self._head = self._head[len(data) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _pieces(lines: _Lines, delimiter: str, width: int) -> Iterator[Piece]:
+    """Read block by block; a record that goes on behind the end of one takes the next one with it."""
+    n_before = 0
+    while (block := lines.take_block()) is not None:
+        rows = _plain_rows(block, delimiter, width)
+        if rows is not None:
+            yield Piece(_told_apart(rows, n_before), pl.DataFrame(schema=dict(REJECTS)))
+            n_before += rows.height
+            continue
+        lines.give_back(block)
+        records = _records(lines, delimiter)
+        while not lines.is_at_end_of_block:
+            some = _some(records, lines)
+            yield _odd_rows(some, n_before, width)
+            n_before += len(some)
+
+
+def _some(records: Iterator[list[str] | csv.Error], lines: _Lines) -> list[list[str] | csv.Error]:
+    some = []
+    for record in records:
+        some.append(record)
+        if lines.is_at_end_of_block or len(some) == _RECORDS_AT_ONCE:
+            break
+    return some
+
+
+def _plain_rows(block: bytes, delimiter: str, width: int) -> pl.DataFrame | None:
     """Split every line at the delimiters, or give None when that is not all there is to it."""
-    first_line = data.split(b"\n", 1)[0]
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b'"' in first_line or b"\r" in first_line.removesuffix(b"\r"):
+    if block.startswith(_MARK):  # only at the beginning it means nothing
         return None
     schema = {str(place): pl.String for place in range(width)}
     try:
         rows = pl.read_csv(
-            data,
-            has_header=False,
-            skip_lines=1,
-            schema=schema,
-            separator=_delimiter(first_line.decode("utf-8", "replace")),
-            quote_char=None,
-            raise_if_empty=False,
+            block, has_header=False, schema=schema, separator=delimiter, quote_char=None, raise_if_empty=False
         )
     except pl.exceptions.PolarsError:  # a row with more fields, or no UTF-8
         return None
+    if rows.height != block.count(b"\n") + (not block.endswith(b"\n")):  # blank lines at an end may not be counted
+        return None
     text = pl.col(pl.String)
+    if rows.select(pl.any_horizontal((text.str.len_bytes() > csv.field_size_limit()).any())).item():
+        return None  # a reject, and no text that is as long
+    if b'"' not in block and b"\r" not in block:
+        return rows
     is_quoted = text.str.starts_with('"') & text.str.ends_with('"') & (text.str.len_bytes() > 1)
     bare = rows.select(pl.when(is_quoted).then(text.str.slice(1, text.str.len_chars() - 2)).otherwise(text).name.keep())
-    if bare.select(pl.any_horizontal(text.str.contains('["\r]').any())).item():
-        return None
-    return _without_blanks(bare.with_row_index(POSITION, offset=1))
+    return None if bare.select(pl.any_horizontal(text.str.contains('["\r]').any())).item() else bare
 
 
-def _odd_rows(lines: Iterator[list[str] | csv.Error], width: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Read records one by one; those with too many fields, or that cannot be read, are kept as rejects."""
-    schema = {POSITION: pl.UInt32} | {str(place): pl.String for place in range(width)}
-    rows, broken = [pl.DataFrame(schema=schema)], []
-    numbered = enumerate(lines, start=1)
-    while some := list(islice(numbered, _ROWS_AT_ONCE)):
-        kept = []
-        for position, record in some:
-            if isinstance(record, csv.Error):
-                broken.append((position, f"cannot be read: {record}", ""))
-            elif any(record[width:]):
-                broken.append((position, f"{len(record)} fields, expected {width}", excerpt(",".join(record))))
-            else:
-                kept.append((position, *record[:width], *[""] * (width - len(record))))
-        rows.append(
-            pl.DataFrame(dict(zip(schema, zip(*kept, strict=True), strict=True)) if kept else {}, schema=schema)
-        )
-    return _without_blanks(pl.concat(rows)), pl.DataFrame(broken, schema=dict(REJECTS), orient="row")
+def _odd_rows(records: list[list[str] | csv.Error], n_before: int, width: int) -> Piece:
+    """Take records one by one; those with too many fields, or that cannot be read, are kept as rejects."""
+    kept, broken = [], []
+    for position, record in enumerate(records, start=n_before + 1):
+        if isinstance(record, csv.Error):
+            broken.append((position, f"cannot be read: {record}", ""))
+        elif any(record[width:]):
+            broken.append((position, f"{len(record)} fields, expected {width}", excerpt(",".join(record))))
+        else:
+            kept.append((position, *record[:width], *[""] * (width - len(record))))
+    schema = {POSITION: pl.Int64} | {str(place): pl.String for place in range(width)}
+    rows = pl.DataFrame(dict(zip(schema, zip(*kept, strict=True), strict=True)) if kept else {}, schema=schema)
+    return Piece(_without_blanks(rows), pl.DataFrame(broken, schema=dict(REJECTS), orient="row"))
+
+
+def _told_apart(rows: pl.DataFrame, n_before: int) -> pl.DataFrame:
+    """Give rows their positions."""
+    position = pl.int_range(n_before + 1, n_before + 1 + rows.height, dtype=pl.Int64).alias(POSITION)
+    return _without_blanks(rows.select(position, pl.all()))
 
 
 def _without_blanks(rows: pl.DataFrame) -> pl.DataFrame:
     """Give blank fields as null, and drop rows of nothing else."""
     text = pl.col(pl.String)
     blank = rows.with_columns(pl.when(text.str.strip_chars(" \t") != "").then(text).name.keep())
-    return blank.filter(pl.any_horizontal(text.is_not_null())).with_columns(pl.col(POSITION).cast(pl.Int64))
+    return blank.filter(pl.any_horizontal(text.is_not_null()))
 
 
-def _records(data: bytes) -> Iterator[list[str] | csv.Error]:
+def _records(lines: Iterator[str], delimiter: str) -> Iterator[list[str] | csv.Error]:
     """Read records; one that cannot be read is given as its error."""
-    is_wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # as spreadsheets write "Unicode text"
-    # Octets that are no text stay visible, and make no name.
-    stream = io.TextIOWrapper(
-        io.BytesIO(data), encoding="utf-16" if is_wide else "utf-8-sig", errors="backslashreplace", newline=""
-    )
-    delimiter = _delimiter(stream.readline())
-    stream.seek(0)
-    reader = csv.reader(stream, delimiter=delimiter)
+    reader = csv.reader(lines, delimiter=delimiter)
     while True:
         try:
             yield from reader

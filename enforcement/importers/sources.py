@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,8 @@ class Source:
     name: str
     options: Mapping[str, object]  # those that change what is read: with the content, an import is known by them
     sha256: Callable[[], str]
-    read: Callable[[Report], Batch]
+    read: Callable[[Report], Iterator[Batch]]
+    unit: str  # what its reports count
 
 
 def find_sources(path: Path, *, own_hosts: Sequence[str] = (), times_rounded_to: str | None = None) -> list[Source]:
@@ -67,28 +68,30 @@ def _is_table(path: Path) -> bool:
 
 
 def _table(path: Path, own_hosts: tuple[str, ...], times_rounded_to: str | None) -> Source:
-    def read(report: Report) -> Batch:
-        batch = read_table(path, report)
-        if not own_hosts:
-            return batch
-        return replace(
-            batch, notes=(*batch.notes, f"{path.name}: a table names no own hosts, the option changes nothing")
-        )
+    def read(report: Report) -> Iterator[Batch]:
+        told = (f"{path.name}: a table names no own hosts, the option changes nothing",) if own_hosts else ()
+        for batch in read_table(path, report):
+            yield replace(batch, notes=(*batch.notes, *told))
 
     return Source(
         name=str(path),
         options={"kind": "table", "times_rounded_to": times_rounded_to},
         sha256=lambda: _hash_of(path),
         read=read,
+        unit="rows",
     )
 
 
 def _mail(source: mail_files.Source, own_hosts: tuple[str, ...], times_rounded_to: str | None) -> Source:
+    def read(report: Report) -> Iterator[Batch]:
+        yield mail.read_mail(source, own_hosts, report)
+
     return Source(
         name=str(source.path),
         options={"kind": "mail", "own_hosts": own_hosts, "times_rounded_to": times_rounded_to},
         sha256=source.sha256,
-        read=lambda report: mail.read_mail(source, own_hosts, report),
+        read=read,
+        unit="bytes",
     )
 
 

@@ -49,11 +49,12 @@ def ours(path: Path, scratch: Path) -> Callable[[], Rows]:
         (source,) = find_sources(path)
         sha256 = source.sha256()
         batch = read_mail(source)
-        record = store.add(source=str(path), sha256=sha256, options={}, batch=batch)
+        record = store.add(source=str(path), sha256=sha256, options={}, batches=[batch])
         assert (record.rows_read, record.already_imported) == (batch.rows_read, False)
 
     def rows() -> Rows:
         handovers = batch.handovers.select("sent_at", "server", "build", "route").rows()
+        assert batch.sightings is not None  # only tables leave them to the store
         sightings = batch.sightings.drop("tenant").rows()
         return (
             [tuple(str(value) for value in row) for row in handovers],
