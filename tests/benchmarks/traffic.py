@@ -281,11 +281,12 @@ def _listed(ids: list[int]) -> str:
 
 
 def groups_of(store: Store, policy: Policy) -> pl.DataFrame:
-    """Give the product and the decile of tenants of each pair: server_id, build_id, product, decile."""
+    """Give product, decile of tenants and begin of risk of each pair: server_id, build_id, product, decile, risk_from."""
     pairs = store._connection.sql(
         "select server_id, build_id, sum(messages)::bigint as messages from raw.handover_days group by all"
     ).pl()
-    product = standings(store.builds(), load_catalogue(), policy).select("build_id", "product")
+    known = standings(store.builds(), load_catalogue(), policy)
+    product = known.select("build_id", "product", risk_from="vulnerable_from")
     named = pairs.join(store.servers(), on="server_id").join(product, on="build_id")
     deciles = (
         named.group_by("tenant")
@@ -295,7 +296,7 @@ def groups_of(store: Store, policy: Policy) -> pl.DataFrame:
     )
     return (
         named.join(deciles, on="tenant")
-        .select("server_id", "build_id", "product", "decile")
+        .select("server_id", "build_id", "product", "decile", "risk_from")
         .sort("server_id", "build_id")
     )
 

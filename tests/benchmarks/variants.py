@@ -154,13 +154,16 @@ def our_one_more(task: Task) -> Run:
 
 def our_second_pass(task: Task) -> Run:
     """Which servers, and so which tenants, are hit, and how."""
-    segments, _ = task.frames
+    segments, groups = task.frames
+    risk = groups.select("build_id", "risk_from").unique()
     history = open_store(Path(task.store)).history()
     policy = load_policy(POLICY)
     tenants = history.servers.select("server_id", "tenant")
 
     def run() -> tuple[pl.DataFrame, pl.DataFrame]:
-        by_stage = server_outcomes(exposure_by_server(history.traffic, segments, policy, PERIOD), policy, [SENDER])
+        by_stage = server_outcomes(
+            exposure_by_server(history.traffic, segments, risk, policy, PERIOD), policy, [SENDER]
+        )
         counts = pl.col("at_once", "delayed", "rejected", "expired", "retries").sum()
         servers = by_stage.group_by("server_id").agg(counts)
         return servers, servers.join(tenants, on="server_id").group_by("tenant").agg(counts)
