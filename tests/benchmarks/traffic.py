@@ -281,7 +281,7 @@ def _listed(ids: list[int]) -> str:
 
 
 def groups_of(store: Store, policy: Policy) -> pl.DataFrame:
-    """Give product, decile of tenants and begin of risk of each pair: server_id, build_id, product, decile, risk_from."""
+    """Give the groups of each pair, and from when it is at risk: server_id, build_id, product, decile, risk_from."""
     pairs = store._connection.sql(
         "select server_id, build_id, sum(messages)::bigint as messages from raw.handover_days group by all"
     ).pl()
