@@ -72,8 +72,11 @@ lint: $(INSTALLED)  ## check style, types, layers and that requirements.lock is 
 	$(BIN)/python -m pytest tests/test_layers.py tests/test_project.py || failed=1; \
 	exit $$failed
 
-bench: $(INSTALLED)  ## measure the speed of what has to be fast
-	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+bench: $(INSTALLED)  ## measure the speed of what has to be fast (ARGS="--messages 10_000_000 --rounds 3" for a quick look)
+	@failed=0; \
+	echo "== kernel"; $(BIN)/python tests/benchmarks/bench_kernel.py $(ARGS) || failed=1; \
+	echo "== mail"; $(BIN)/python tests/benchmarks/bench_mail.py || failed=1; \
+	exit $$failed
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	@$(BIN)/enforcement lab
