@@ -354,6 +354,8 @@ def main() -> None:
     try:
         arguments = _with_pairs(sys.argv[1:])
         done = app(arguments or ["--help"], standalone_mode=False)
+        if done == _INTERRUPTED:  # typer makes an exit code of Ctrl-C, and says nothing
+            raise KeyboardInterrupt  # noqa: TRY301 - told below, as every end of a command
         sys.exit((done or 0) if arguments else _USAGE)
     except TyperException as problem:
         told, code = problem.format_message(), _USAGE

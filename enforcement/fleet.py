@@ -24,7 +24,13 @@ class Reckoning(NamedTuple):
 
 
 def handed_over(traffic: Traffic) -> pl.DataFrame:
-    """Give the first and last hand-over of each server with each build by each route: HANDED_OVER."""
+    """Give the first and last hand-over of each server with each build by each route: HANDED_OVER.
+
+    >>> from enforcement.history import polars_traffic
+    >>> rows = {"server_id": 1, "build_id": 7, "route": "direct", "day": [20_000, 20_009], "messages": [3, 4]}
+    >>> handed_over(polars_traffic(pl.DataFrame(rows))).select("first_seen_on", "last_seen_on", "messages").rows()
+    [(datetime.date(2024, 10, 4), datetime.date(2024, 10, 13), 7)]
+    """
     days = nw.col("day")
     keys = ["server_id", "build_id", "route"]
     counted = traffic.days.group_by(keys).agg(first=days.min(), last=days.max(), messages=nw.col("messages").sum())
@@ -37,6 +43,11 @@ def last_days(traffic: Traffic, on: Sequence[date]) -> pl.DataFrame:
 
     Columns server_id, build_id, day. A day that no step ends with is left out; so a server's last day before a step,
     and the builds it showed on it, are those of its whole history.
+
+    >>> from enforcement.history import polars_traffic
+    >>> rows = {"server_id": 1, "build_id": 7, "route": "direct", "day": [20_000, 20_003, 20_009], "messages": 1}
+    >>> last_days(polars_traffic(pl.DataFrame(rows)), [date(2024, 10, 8), date(2024, 10, 15)])["day"].sort().to_list()
+    [datetime.date(2024, 10, 7), datetime.date(2024, 10, 13)]
     """
     step = steps_reached(nw.col("day"), [day_number(day) + 1 for day in on])
     counted = (

@@ -41,6 +41,10 @@ def tenant_deciles(mail: pl.DataFrame, servers: pl.DataFrame) -> pl.DataFrame:
     """Sort tenants by messages read into ten groups of equal numbers, 1 the smallest: TENANT_DECILES.
 
     Takes MAIL_BY_PAIR and SERVERS.
+
+    >>> mail = pl.DataFrame({"server_id": [1, 2], "read": [5, 3]})
+    >>> tenant_deciles(mail, pl.DataFrame({"server_id": [1, 2], "tenant": ["a.example", "b.example"]})).rows()
+    [('b.example', 3, 1), ('a.example', 5, 6)]
     """
     return (
         mail.join(servers.select("server_id", "tenant"), on="server_id")
@@ -54,7 +58,16 @@ def tenant_deciles(mail: pl.DataFrame, servers: pl.DataFrame) -> pl.DataFrame:
 def mail_by_kind(traffic: Traffic, deciles: pl.DataFrame, pairs: pl.DataFrame, period: Period) -> pl.DataFrame:
     """Count the messages read in a period by what a policy asks of them: MAIL_BY_KIND.
 
-    Takes server_id and decile, and the result of `clock.subject_pairs`.
+    Takes server_id and decile, and SUBJECT_PAIRS.
+
+    >>> from datetime import date
+    >>> from enforcement.history import polars_traffic
+    >>> rows = {"server_id": 1, "build_id": 7, "route": "direct", "day": [20_000, 20_001], "messages": [3, 4]}
+    >>> deciles = pl.DataFrame({"server_id": [1], "decile": [10]})
+    >>> pairs = pl.DataFrame({"server_id": [1], "build_id": [7], "subject_from": [date(2024, 10, 5)]})
+    >>> year = Period(date(2024, 1, 1), date(2024, 12, 31))
+    >>> mail_by_kind(polars_traffic(pl.DataFrame(rows)), deciles, pairs, year).select("started", "messages").rows()
+    [(False, 3), (True, 4)]
     """
     starts = pairs.select(*_PAIR, subject_day=pl.col("subject_from").cast(pl.Int32))
     started = nw.when(nw.col("subject_day") <= nw.col("day")).then(2).otherwise(1)
@@ -73,7 +86,17 @@ def mail_by_kind(traffic: Traffic, deciles: pl.DataFrame, pairs: pl.DataFrame, p
 
 
 def traffic_base(kinds: pl.DataFrame, standings: pl.DataFrame, risk: pl.DataFrame, policy: Policy) -> pl.DataFrame:
-    """Count all messages by day, product and decile: TRAFFIC_BASE. Takes MAIL_BY_KIND, STANDINGS and RISK."""
+    """Count all messages by day, product and decile: TRAFFIC_BASE. Takes MAIL_BY_KIND, STANDINGS and RISK.
+
+    >>> from datetime import date
+    >>> from types import SimpleNamespace
+    >>> kinds = {"build_id": 7, "route": "relayed", "day": [date(2026, 3, 1)], "decile": 1, "messages": 5}
+    >>> table = pl.DataFrame({"build_id": [7], "evidence": ["exact"], "product": ["Exchange Server 2016"]})
+    >>> risk = pl.DataFrame({"build_id": [7], "risk_from": [date(2026, 1, 1)]})
+    >>> base = traffic_base(pl.DataFrame(kinds), table, risk, SimpleNamespace(routes=["direct"]))
+    >>> base.select("read", "in_scope", "vulnerable").rows()
+    [(5, 0, 5)]
+    """
     counted = (
         kinds.join(standings, on="build_id")
         .join(risk, on="build_id")
@@ -88,7 +111,15 @@ def traffic_base(kinds: pl.DataFrame, standings: pl.DataFrame, risk: pl.DataFram
 
 
 def untouched(kinds: pl.DataFrame, standings: pl.DataFrame, policy: Policy) -> pl.DataFrame:
-    """Count the messages read by why they are not subject, in the order in which `decide` asks: why, messages."""
+    """Count the messages read by why they are not subject, in the order in which `decide` asks: why, messages.
+
+    >>> from datetime import date
+    >>> from types import SimpleNamespace
+    >>> kinds = {"build_id": 7, "route": "relayed", "day": [date(2026, 3, 1)], "started": True, "messages": 5}
+    >>> table = pl.DataFrame({"build_id": [7], "evidence": ["exact"], "vulnerable_from": [date(2026, 1, 1)]})
+    >>> untouched(pl.DataFrame(kinds), table, SimpleNamespace(routes=["direct"])).rows()
+    [("route not the policy's", 5)]
+    """
     why = (
         pl.when(pl.col("evidence") == Evidence.CLOUD)
         .then(pl.lit("Exchange Online itself"))
@@ -114,7 +145,12 @@ def untouched(kinds: pl.DataFrame, standings: pl.DataFrame, policy: Policy) -> p
 
 
 def evidence(kinds: pl.DataFrame, standings: pl.DataFrame) -> pl.DataFrame:
-    """Count the messages read by how their build is known: evidence, messages."""
+    """Count the messages read by how their build is known: evidence, messages.
+
+    >>> kinds = pl.DataFrame({"build_id": [7, 7], "messages": [5, 6]})
+    >>> evidence(kinds, pl.DataFrame({"build_id": [7], "evidence": ["exact"]})).row(0)
+    ('exact', 11)
+    """
     every = pl.DataFrame({"evidence": [str(kind) for kind in Evidence]})
     counted = kinds.join(standings, on="build_id").group_by("evidence").agg(pl.col("messages").sum())
     return every.join(counted, on="evidence", how="left", maintain_order="left").with_columns(
@@ -123,7 +159,12 @@ def evidence(kinds: pl.DataFrame, standings: pl.DataFrame) -> pl.DataFrame:
 
 
 def product_shown() -> pl.Expr:
-    """Name the product of a build as people read it."""
+    """Name the product of a build as people read it.
+
+    >>> pl.DataFrame({"evidence": ["cloud", "unknown"], "product": pl.Series([None, None], dtype=pl.String)}).select(
+    ...     product_shown()).to_series().to_list()
+    ['Exchange Online', 'unknown']
+    """
     return (
         pl.when(pl.col("evidence") == Evidence.CLOUD)
         .then(pl.lit(CLOUD_PRODUCT))
@@ -133,7 +174,12 @@ def product_shown() -> pl.Expr:
 
 
 def on_route(policy: Policy) -> pl.Expr:
-    """Tell whether a message came by a route whose messages the policy may touch."""
+    """Tell whether a message came by a route whose messages the policy may touch.
+
+    >>> from types import SimpleNamespace
+    >>> pl.DataFrame({"route": ["direct", "relayed"]}).select(on_route(SimpleNamespace(routes=["direct"]))).rows()
+    [(True,), (False,)]
+    """
     return pl.col("route").is_in([str(route) for route in policy.routes])
 
 

@@ -27,10 +27,12 @@ CORE = (  # values in, values out
     ("policy_values", "sample_shape"),
     ("policy", "policy_problems", "sample_lives"),  # what people decide
     ("policy_text", "standing", "decision", "clock", "pauses", "guardrails", "sample", "fates", "exposure", "volume"),
-    ("stage_sums", "course", "fleet", "check", "export.calendar"),  # and for all of them
-    ("outcomes", "exposed"),
+    ("stage_sums", "fleet", "check", "export.calendar"),  # and for all of them
+    ("outcomes",),
 )
 ANSWERS = (  # values in, what a person looks at out
+    ("course",),
+    ("exposed",),
     ("replay", "charts_theme", "pieces"),
     ("explain", "comparison", "charts", "charts_fleet", "story_fleet"),
     ("differences", "picture_tables", "story", "story_sources"),

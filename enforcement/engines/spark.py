@@ -93,16 +93,17 @@ def _literal(path: str) -> str:
 
 def _found(spark: Any, path: str) -> tuple[Any, Source, set[str]]:
     """Read the schema of what lies at an address; a folder's files are held to one."""
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     spark.conf.set(_NANOS, "false")
     place = _literal(path)
     try:
         frame = _read(spark, place)
-    except PySparkException as problem:
+    except (Py4JError, PySparkException) as problem:
         if "UNABLE_TO_INFER_SCHEMA" in str(problem):
             raise ValueError(f"{path}: no Parquet there (expected files that hold {', '.join(COLUMNS[:3])}…)") from None
-        if "MERGE_SCHEMA" not in str(problem) and "Failed to merge" not in str(problem):
+        if "CANNOT_MERGE" not in str(problem):
             raise
         _expect_same(spark, path)
         raise
@@ -125,12 +126,13 @@ def _found(spark: Any, path: str) -> tuple[Any, Source, set[str]]:
 
 def _read(spark: Any, place: str) -> Any:
     """Read what lies at a place; times of nanoseconds, for which Spark has no type, as numbers."""
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     reader = spark.read.option("recursiveFileLookup", "true").option("mergeSchema", "true")
     try:
         return reader.parquet(place)
-    except PySparkException as problem:
+    except (Py4JError, PySparkException) as problem:
         if "TIMESTAMP(NANOS" not in str(problem):
             raise
     spark.conf.set(_NANOS, "true")

@@ -272,5 +272,6 @@ def _ended(gateway: Any) -> None:
             process.kill()
             process.wait()
         # The next session starts a JVM of its own.
-        SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None  # noqa: SLF001
-        SparkSession._instantiatedSession = None  # noqa: SLF001
+        SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001 - PySpark never lets go of a JVM itself
+        SparkContext._active_spark_context = None  # noqa: SLF001 - the same
+        SparkSession._instantiatedSession = None  # noqa: SLF001 - the same

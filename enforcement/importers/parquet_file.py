@@ -74,7 +74,7 @@ class _told:  # noqa: N801 - used as a word in `with`
     def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
         if isinstance(problem, (pa.ArrowException, OSError, UnicodeError, pl.exceptions.PolarsError)):
             told = printable(str(problem).partition("\n")[0][:200])
-            raise ValueError(f"{self._path}: no Parquet file, or a damaged one ({told})") from None  # noqa: TRY004
+            raise ValueError(f"{self._path}: no Parquet file, or a damaged one ({told})") from None  # noqa: TRY004 - the file is wrong, no type
 
 
 def _is_text(kind: pa.DataType) -> bool:

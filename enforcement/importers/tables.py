@@ -68,7 +68,7 @@ def _csv_batches(path: Path) -> Iterator[tuple[Batch, int, int]]:
 
 
 def _csv_pieces(path: Path, file: IO[bytes]) -> tuple[list[str], Iterator[Piece]]:
-    stream: IO[bytes] = gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file  # type: ignore[assignment]
+    stream: IO[bytes] = gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file  # type: ignore[assignment]  # it reads alike
     try:
         return csv_pieces(stream)
     except (EOFError, zlib.error, gzip.BadGzipFile) as problem:

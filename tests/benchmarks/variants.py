@@ -159,6 +159,7 @@ def our_second_pass(task: Task) -> Run:
     history = open_store(Path(task.store)).history()
     policy = load_policy(POLICY)
     tenants = history.servers.select("server_id", "tenant")
+    risk = history.builds.select("build_id", risk_from=pl.lit(PERIOD.from_on))
 
     def run() -> tuple[pl.DataFrame, pl.DataFrame]:
         by_stage = server_outcomes(
@@ -343,7 +344,7 @@ def measure(task: Task) -> dict[str, Any]:
     store_connection._LOCKED["memory_limit"] = task.memory_limit
     if task.variant != "pandas_pass":
         # Who uses the program has no pandas, but pyarrow loads it where it is: 0.2 s of each process.
-        sys.modules["pandas"] = None  # type: ignore[assignment]
+        sys.modules["pandas"] = None  # type: ignore[assignment]  # so it cannot be imported
     run, check = VARIANTS[task.variant](task)
     wall, cpu = time.perf_counter(), _cpu_seconds()
     found = run()
