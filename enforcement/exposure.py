@@ -226,9 +226,12 @@ def _key_type(size: int) -> type[nw.Int32 | nw.Int64]:
 def _subject(traffic: Traffic, segments: pl.DataFrame, policy: Policy) -> nw.LazyFrame[Any]:
     """Join the traffic with the segments: one row a subject hand-over, with its minute of the window as k."""
     minute = "minute_spread" if policy.window is Window.SPREAD else "minute"
-    builds = traffic.bring(segments.select("build_id").unique())
+    builds = segments.select("build_id").unique().sort("build_id")
     # Vulnerable builds are few, and stores are sorted by build: this lets an engine skip most of the traffic.
-    handed = traffic.frame.join(builds, on="build_id", how="semi")
+    if traffic.of_builds is not None:
+        handed = traffic.of_builds(builds["build_id"].to_list())
+    else:
+        handed = traffic.frame.join(traffic.bring(builds), on="build_id", how="semi")
     routes = {str(route) for route in policy.routes}
     if routes != {str(route) for route in Route}:
         handed = handed.filter(

@@ -29,7 +29,8 @@ class Traffic:
     build_id, route, messages. days: the same counted (server_id, build_id, route, day,
     messages; an import each). `bring` takes a small
     table to the engine; `batches` gives the rows of a frame, some at a time. An engine that `sums_itself` is far away:
-    it sums before anything comes back.
+    it sums before anything comes back. `of_builds` gives the rows of `frame` with some builds, where an engine skips
+    more when they are written out.
     """
 
     frame: nw.LazyFrame[Any]
@@ -37,6 +38,7 @@ class Traffic:
     bring: Callable[[pl.DataFrame], nw.LazyFrame[Any]]
     batches: Callable[[nw.LazyFrame[Any]], Iterator[pa.RecordBatch]]
     sums_itself: bool = False
+    of_builds: Callable[[Sequence[int]], nw.LazyFrame[Any]] | None = None
 
     def collected(self, frame: nw.LazyFrame[Any]) -> pl.DataFrame:
         """Bring a small result here."""

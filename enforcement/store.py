@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,7 +18,7 @@ from enforcement.history import History, Traffic
 from enforcement.importers.batch import Batch
 from enforcement.names import printable, shown
 from enforcement.schema import BUILDS, CLOCK_STARTS, SERVERS, SIGHTED, conform, day_number
-from enforcement.store_connection import StoreError, connect, engine_errors, one_line, transaction
+from enforcement.store_connection import StoreError, connect, engine_errors, one_line, registered, transaction
 from enforcement.store_forget import Forgotten, forget_days, forget_import
 from enforcement.store_imports import add_batches
 from enforcement.store_records import ImportRecord, known_import
@@ -48,6 +49,7 @@ class Store:
         self._connection = connection
         self.path = path
         self.is_writable = is_writable
+        self._brought = count()
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +121,11 @@ class Store:
             builds=self.builds(),
             clock_starts=self._read(_CLOCK_STARTS, CLOCK_STARTS, to_on=last_on),
             traffic=Traffic(
-                frame=self._lazy(_TRAFFIC), days=self._lazy(_DAYS, last_on), bring=self._bring, batches=_batches
+                frame=self._lazy(_TRAFFIC),
+                days=self._lazy(_DAYS, last_on),
+                bring=self._bring,
+                batches=_batches,
+                of_builds=self._of_builds,
             ),
             imports=imports,
             are_times_rounded=imports["times_rounded_to"].is_not_null().any(),
@@ -172,7 +178,16 @@ class Store:
         return nw.from_native(self._connection.sql(sql.format(last=last)))
 
     def _bring(self, table: pl.DataFrame) -> nw.LazyFrame[Any]:
-        return nw.from_native(self._connection.from_arrow(table.to_arrow()))
+        """Make a temporary table, whose size the engine knows; it goes with the connection."""
+        name = f"brought_{next(self._brought)}"
+        with engine_errors(self.path), registered(self._connection, bringing=table):
+            self._connection.execute(f"create temp table {name} as from bringing")
+        return nw.from_native(self._connection.sql(f"from temp.{name}"))
+
+    def _of_builds(self, build_ids: Sequence[int]) -> nw.LazyFrame[Any]:
+        """Give the traffic of some builds; written out, they let the engine skip what lies between."""
+        listed = ", ".join(str(int(build_id)) for build_id in build_ids) or "null"
+        return nw.from_native(self._connection.sql(f"{_TRAFFIC} where build_id in ({listed})"))
 
 
 _LAST_DAY: Final = 2**15 - 1  # what a day column holds

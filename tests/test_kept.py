@@ -45,7 +45,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def __init__(self, traffic: Any) -> None:
             self._traffic = traffic
             self.bring, self.sums_itself = traffic.bring, traffic.sums_itself
-            self.frame, self.days = traffic.frame, traffic.days
+            self.frame, self.days, self.of_builds = traffic.frame, traffic.days, traffic.of_builds
 
         def batches(self, frame: nw.LazyFrame[Any]) -> Any:
             seen.append("times")
