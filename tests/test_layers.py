@@ -14,12 +14,12 @@ PACKAGE = Path(__file__).parents[1] / "enforcement"
 # A module imports only from lines above its own.
 CORE = (  # values in, values out
     ("builds", "names", "schema", "verdict", "chance", "spreadsheet", "received_time"),
-    ("catalogue", "received", "history", "when", "assumptions", "rounded_times", "importers.batch"),
+    ("catalogue", "received", "history", "when", "gamma", "rounded_times", "importers.batch"),
     ("policy_values", "sample_shape"),
-    ("policy", "policy_problems", "sample_lives"),  # what people decide
+    ("policy", "policy_problems", "sample_lives", "assumption_values"),  # what people decide
     ("policy_text", "standing", "decision", "clock", "pauses", "guardrails", "sample", "fates", "exposure", "volume"),
-    ("stage_sums", "course", "fleet", "check", "export.calendar"),  # and for all of them
-    ("outcomes", "exposed"),
+    ("stage_sums", "course", "fleet", "check", "export.calendar", "assumptions"),  # and for all of them
+    ("outcomes", "exposed", "response"),
 )
 ANSWERS = (  # values in, what a person looks at out
     ("replay", "charts_theme", "pieces"),
