@@ -15,27 +15,36 @@ _ERFC: Final = (
 
 
 def gamma_of_mean_1(shape: float, size: int | tuple[int, ...], rng: np.random.Generator) -> Floats:
-    """Draw from a Gamma distribution of mean 1 and variance 1 / shape (Marsaglia and Tsang 2000).
+    """Draw from a Gamma distribution of mean 1 and variance 1 / shape.
 
     >>> drawn = gamma_of_mean_1(2.0, 10_000, np.random.default_rng(1))
     >>> bool(abs(drawn.mean() - 1) < 0.02), bool(abs(drawn.var() - 0.5) < 0.03)
     (True, True)
     """
-    n = int(np.prod(size))
-    larger = shape if shape >= 1 else shape + 1
-    d = larger - 1 / 3
-    drawn = np.empty(n)
-    left = np.arange(n)
+    return gamma_draws(np.full(size, shape), rng) / shape
+
+
+def gamma_draws(shapes: Floats, rng: np.random.Generator) -> Floats:
+    """Draw one number for each shape from a Gamma distribution of rate 1 (Marsaglia and Tsang 2000).
+
+    >>> gamma_draws(np.full(10_000, 0.5), np.random.default_rng(1)).mean().round(1).item()
+    0.5
+    """
+    flat = shapes.ravel()
+    is_small = flat < 1
+    d = flat + is_small - 1 / 3
+    drawn = np.empty(flat.size)
+    left = np.arange(flat.size)
     while left.size:
-        z = rng.standard_normal(left.size)
-        v = (1 + z / np.sqrt(9 * d)) ** 3
-        with np.errstate(invalid="ignore", divide="ignore"):
-            is_taken = (v > 0) & (np.log(rng.random(left.size)) < z * z / 2 + d * (1 - v + np.log(np.abs(v))))
-        drawn[left[is_taken]] = d * v[is_taken]
+        z, of_left = rng.standard_normal(left.size), d[left]
+        v = (1 + z / np.sqrt(9 * of_left)) ** 3
+        with np.errstate(divide="ignore"):
+            is_taken = np.log(rng.random(left.size)) < z * z / 2 + of_left * (1 - v + np.log(np.maximum(v, 0)))
+        drawn[left[is_taken]] = (of_left * v)[is_taken]
         left = left[~is_taken]
-    if shape < 1:  # Γ(a) = Γ(a + 1) U^(1/a)
-        drawn *= rng.random(n) ** (1 / shape)
-    return (drawn / shape).reshape(size)
+    if is_small.any():  # Γ(a) = Γ(a + 1) U^(1/a)
+        drawn[is_small] *= rng.random(int(is_small.sum())) ** (1 / flat[is_small])
+    return drawn.reshape(shapes.shape)
 
 
 def log_survival(z: Floats) -> Floats:
