@@ -42,7 +42,8 @@ class Figure(BaseModel):
     """A number: its value, its 90 % range (or the events and weeks that it was counted from), and its source.
 
     Without a range it is exact. With a range the value is the median: on each side of it the logarithm is half of a
-    normal distribution (the number itself where `low` is 0). With `events` it is a Gamma distribution of mean `value`.
+    normal distribution (the number itself where `low` is 0). With `events` and no range it is a Gamma distribution of
+    mean `value`; with both, events and weeks only tell what the range rests on.
 
     >>> low, high = Figure(value=0.05, events=58, server_weeks=1032, source="lists").range90
     >>> round(low, 4), round(high, 4)
@@ -61,7 +62,7 @@ class Figure(BaseModel):
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
-        check_range(self.value, low=self.low, high=self.high, events=self.events)
+        check_range(self.value, low=self.low, high=self.high)
         if self.events is not None and self.server_weeks is None and self.weeks is None:
             raise problem("events without the time they were counted in (expected server_weeks or weeks too)", "events")
         return self
@@ -83,7 +84,7 @@ class Figure(BaseModel):
         >>> Figure(value=2, low=1, high=8, source="guess").at(np.array([-RANGE_Z, 0.0, RANGE_Z])).round(9).tolist()
         [1.0, 2.0, 8.0]
         """
-        if self.events is not None:
+        if self.low is None and self.events is not None:
             return self.value * _gamma_of_mean_1(self.events + LEAST_EVENTS, z)
         if self.low is None or self.high is None:
             return np.full(z.shape, self.value)
@@ -112,7 +113,7 @@ class Cell(BaseModel):
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
-        check_range(self.rate_per_week, low=self.low, high=self.high, events=self.events)
+        check_range(self.rate_per_week, low=self.low, high=self.high)
         if (self.events is None) != (self.server_weeks is None):
             raise problem("expected events and server_weeks together")
         return self
@@ -130,10 +131,8 @@ class Cell(BaseModel):
         )
 
 
-def check_range(value: float, *, low: float | None, high: float | None, events: float | None) -> None:
-    """Hold a number to being exact, in a range, or counted; a problem otherwise."""
-    if events is not None and not low is high is None:
-        raise problem("expected either low and high, or events", "events")
+def check_range(value: float, *, low: float | None, high: float | None) -> None:
+    """Hold a number to its range; a problem otherwise."""
     if (low is None) != (high is None):
         raise problem("expected low and high together", "low" if high is None else "high")
     if low is not None and high is not None and not low <= value <= high:

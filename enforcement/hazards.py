@@ -59,6 +59,47 @@ def at_risk(known: Histories, bounds: Floats) -> Risk:
     return _counted(known, segments(known, known.first, stops, bounds), known.end, bounds)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gaps:
+    """What is certain of changes whose day is not seen, and between what it lies.
+
+    `certain`: changes and time at risk but for the gaps. A gap lasts from the last sighting of the old build to the
+    first of the new one; `weeks` of its time at risk by block and cell, flat and in order of time: (gaps, blocks x
+    cells).
+    """
+
+    certain: Risk
+    tenant: Ints
+    weeks: Floats
+
+    def filled(self, hazards: Floats, rng: np.random.Generator) -> Risk:
+        """Draw when in its gap each change happened, given rates a week (tenants, blocks, cells): data augmentation."""
+        n_tenants, n_blocks, n_cells = self.certain.weeks.shape
+        rates = np.maximum(hazards.reshape(n_tenants, -1)[self.tenant], 1e-12)
+        pressure = rates * self.weeks
+        before = np.cumsum(pressure, axis=1) - pressure
+        total = pressure.sum(axis=1)
+        met = -np.log1p(-rng.random(len(total)) * -np.expm1(-total))
+        spent = np.clip(met[:, None] - before, 0, pressure) / rates
+        happened = (before < met[:, None]) & (pressure > 0)
+        place = n_blocks * n_cells - 1 - happened[:, ::-1].argmax(axis=1)
+        events, weeks = self.certain.events.copy(), self.certain.weeks.copy()
+        np.add.at(events.reshape(n_tenants, -1), (self.tenant, place), 1)
+        np.add.at(weeks.reshape(n_tenants, -1), self.tenant, spent)
+        return Risk(events=events, weeks=weeks)
+
+
+def gaps(known: Histories, bounds: Floats) -> Gaps:
+    """Find the gaps in which changes lie; without gaps all is certain, and the same as `at_risk`."""
+    inside = segments(known, known.last, np.where(known.end < NEVER, known.end, known.last), bounds)
+    is_gap = (inside.sum(axis=(1, 2)) > 0) & (known.end < bounds[-1])
+    certain = _counted(
+        known, segments(known, known.first, known.last, bounds), np.where(is_gap, NEVER, known.end), bounds
+    )
+    flat = inside[is_gap].reshape(int(is_gap.sum()), -1)
+    return Gaps(certain=certain, tenant=known.tenant[known.server[is_gap]], weeks=flat)
+
+
 def segments(known: Histories, start: Floats, stop: Floats, bounds: Floats) -> Floats:
     """Give the weeks of each spell between two times by block and cell: (spells, blocks, cells)."""
     low, high = cell_times(known)

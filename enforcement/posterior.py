@@ -6,14 +6,14 @@ is Gamma given the others; each Gamma shape is drawn on a grid with its multipli
 Estimating all of it at once keeps the ranges of rates honest: changes of one tenant come together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from enforcement.chance import Floats, Ints
 from enforcement.gamma import gamma_draws
-from enforcement.hazards import PRIOR_EVENTS, PRIOR_WEEKS, Risk
+from enforcement.hazards import PRIOR_EVENTS, PRIOR_WEEKS, Gaps, Risk
 
 SHAPES: Final = ("tenant", "tenant_half_year", "common_half_year")
 # Priors of the Gamma shapes: log-normal with these medians and standard deviation 1 of the logarithm. Guesses.
@@ -60,13 +60,16 @@ class _Counts:
     n_eras: int
 
 
-def posterior(risk: Risk, *, rng: np.random.Generator, n_draws: int, recent_blocks: int | None = None) -> Posterior:
+def posterior(
+    risk: Risk | Gaps, *, rng: np.random.Generator, n_draws: int, recent_blocks: int | None = None
+) -> Posterior:
     """Draw rates, lasting multipliers and shapes given changes and time at risk.
 
-    With `recent_blocks` the rates are those of so many last half-years; older ones have rates of their own, and tell
+    Where changes lie in gaps, when they happened is drawn along with the rest. With `recent_blocks` the rates are those of so many last half-years; older ones have rates of their own, and tell
     of multipliers only.
     """
-    counts = _counts(risk, recent_blocks)
+    first = risk if isinstance(risk, Risk) else risk.filled(np.full(risk.certain.weeks.shape, 0.04), rng)
+    counts = _counts(first, recent_blocks, reached=None if isinstance(risk, Risk) else risk)
     state = _State(
         rates=np.full((counts.n_eras, counts.weeks.shape[1]), 0.04),
         z=np.ones(counts.n_tenants),
@@ -79,6 +82,9 @@ def posterior(risk: Risk, *, rng: np.random.Generator, n_draws: int, recent_bloc
     rates = np.empty((n_draws, counts.weeks.shape[1]))
     tenant, shapes = np.empty((n_draws, counts.n_tenants)), np.empty((n_draws, len(SHAPES)))
     for number in range(-burn_in, n_draws):
+        if isinstance(risk, Gaps):
+            counts = _refilled(counts, risk, state, rng)
+            rising = tuple(_log_rising(GRID, n) for n in _grouped(counts))
         _step(state, counts, rising, rng)
         if number >= 0:
             rates[number], tenant[number], shapes[number] = state.rates[-1], state.z, state.shapes
@@ -114,8 +120,13 @@ def shape_log_likelihood(shapes: Floats, events: Floats, expected: Floats) -> Fl
     return _log_rising(shapes, events) + _log_dampened(shapes, events, expected)
 
 
-def _counts(risk: Risk, recent_blocks: int | None) -> _Counts:
-    tenant, block = np.nonzero(risk.weeks.sum(axis=2) + risk.events.sum(axis=2) > 0)
+def _counts(risk: Risk, recent_blocks: int | None, *, reached: Gaps | None) -> _Counts:
+    is_there = risk.weeks.sum(axis=2) + risk.events.sum(axis=2) > 0
+    if reached is not None:  # a gap reaches into half-years in which nothing has been drawn yet
+        in_gaps = np.zeros_like(risk.weeks).reshape(len(is_there), -1)
+        np.add.at(in_gaps, reached.tenant, reached.weeks)
+        is_there |= in_gaps.reshape(risk.weeks.shape).sum(axis=2) > 0
+    tenant, block = np.nonzero(is_there)
     n_tenants, n_blocks, _ = risk.weeks.shape
     n_old = max(0, n_blocks - recent_blocks) if recent_blocks else 0
     era = (block >= n_old).astype(np.int64) if n_old else np.zeros(len(block), dtype=np.int64)
@@ -128,6 +139,21 @@ def _counts(risk: Risk, recent_blocks: int | None) -> _Counts:
         n_tenants=n_tenants,
         n_blocks=n_blocks,
         n_eras=2 if n_old else 1,
+    )
+
+
+def _refilled(counts: _Counts, gaps: Gaps, state: _State, rng: np.random.Generator) -> _Counts:
+    """Draw anew when the changes in gaps happened; pairs of tenant and half-year stay those that could be at risk."""
+    multipliers = np.ones((counts.n_tenants, counts.n_blocks))
+    multipliers[counts.tenant, counts.block] = state.w
+    multipliers *= state.z[:, None] * state.g
+    eras = np.zeros(counts.n_blocks, dtype=np.int64)
+    eras[counts.block] = counts.era
+    filled = gaps.filled(multipliers[:, :, None] * state.rates[eras][None], rng)
+    return replace(
+        counts,
+        events=filled.events[counts.tenant, counts.block],
+        weeks=filled.weeks[counts.tenant, counts.block],
     )
 
 

@@ -263,7 +263,7 @@ def _rates(rates: Rates | None, seed: int, purpose: _Purpose, numbers: range) ->
 
 def _drawn_rate(cell: Cell, rng: np.random.Generator) -> float:
     """Draw a rate a week; a counted one from its Gamma posterior, whose mean is the cell's rate."""
-    if cell.events is not None:
+    if cell.low is None and cell.events is not None:
         return cell.rate_per_week * float(gamma_of_mean_1(cell.events + LEAST_EVENTS, 1, rng)[0])
     return float(cell.figure.at(rng.standard_normal(1))[0])
 
