@@ -79,12 +79,10 @@ class Factors(_Part):
     def _never_falls(self) -> Self:
         names = tuple(type(self).model_fields)
         for (below, lower), (name, upper) in pairwise(zip(names, self.in_order, strict=True)):
-            ends = [(f.low or f.value, f.value, f.high or f.value) for f in (lower, upper)]
-            for key, low, high in zip(("low", "value", "high"), *ends, strict=True):
-                if high < low:
-                    raise problem(
-                        f"expected at least {low:g}, that of {below} (harder measures work no less)", name, key
-                    )
+            for key in ("low", "value", "high"):
+                least, found = getattr(lower, key), getattr(upper, key)
+                if least is not None and found is not None and found < least:
+                    raise problem(f"expected at least {least:g}, as for {below}: factors do not fall", name, key)
         return self
 
 
@@ -204,23 +202,30 @@ class Assumptions(_Part):
     def with_value(self, key: str, value: float) -> Self:
         """Give the same assumptions with another value, exact, of one figure.
 
+        Factors do not fall: milder ones are lowered to that of a harder measure, harder ones raised.
+
         >>> parse_assumptions(_EXAMPLE, source="mine.toml").with_value("never_responds", 0.5).never_responds.value
         0.5
         """
         if key not in self.figures():
             raise LookupError(f"no figure {shown(key)} (known: {', '.join(self.figures())})")
         data = self.model_dump()
-        at: Any = data
         *above, last = key.replace("[", ".").replace("]", "").split(".")
-        for part in above:
-            at = at[int(part) if part.isdecimal() else part]
-        if above and above[0] in ("hazards", "retirement"):
-            cell = at[int(last)] | dict.fromkeys(("low", "high", "events", "server_weeks")) | {"rate_per_week": value}
-            above_cells = list(at)
-            above_cells[int(last)] = cell
-            data[above[0]][above[1]] = above_cells
+        part: Any = data
+        for name in above:
+            part[name] = list(part[name]) if isinstance(part[name], tuple) else part[name]
+            part = part[name]
+        if isinstance(part, list):
+            bare = dict.fromkeys(("low", "high", "events", "server_weeks"))
+            part[int(last)] = part[int(last)] | bare | {"rate_per_week": value}
         else:
-            at[last] = {"value": value, "source": at[last]["source"]}
+            part[last] = {"value": value, "source": part[last]["source"]}
+        if above == ["factors"]:
+            names = list(part)
+            for place, name in enumerate(names):
+                bound = min if place < names.index(last) else max
+                if (kept := bound(part[name]["value"], value)) != part[name]["value"]:
+                    part[name] = {"value": kept, "source": part[name]["source"]}
         return type(self).model_validate(data)
 
     def sourced(self) -> list[Sourced]:

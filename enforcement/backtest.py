@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from enforcement.chance import Floats, Ints, stream
+from enforcement.chance import Bools, Floats, stream
 from enforcement.hazards import PRIOR_EVENTS
 from enforcement.patch_forecast import (
     IN_SIGHT_WEEKS,
@@ -52,8 +52,8 @@ BACKTEST: Final = {
 class Scored:
     """What came: in each week which servers of the fleet were in sight, and which of these were vulnerable."""
 
-    in_sight: np.ndarray
-    vulnerable: np.ndarray
+    in_sight: Bools
+    vulnerable: Bools
 
     @property
     def shares(self) -> Floats:
@@ -61,7 +61,7 @@ class Scored:
         return _percent(self.vulnerable[None], self.in_sight)[0]
 
     @property
-    def counts(self) -> np.ndarray:
+    def counts(self) -> Bools:
         """The weeks with enough servers in sight to score."""
         return self.in_sight.sum(axis=1) >= FEWEST_SERVERS
 
@@ -78,6 +78,8 @@ def backtest(all_: Histories, cuts: Sequence[date], *, seed: int = 1, n_draws: i
 
 def quarterly_cuts(all_: Histories) -> list[date]:
     """Give days 13 weeks apart, the last one followed by a whole horizon, the first one preceded by two years."""
+    if not len(all_.server):
+        return []
     last = all_.seen_at.max() - HORIZON_WEEKS * WEEK
     first = all_.updates[0] + RATES_FROM_WEEKS * WEEK if len(all_.updates) else NEVER
     first = max(first, all_.first.min())
@@ -124,11 +126,15 @@ def _score(all_: Histories, cut_on: date, *, seed: int, n_draws: int) -> dict[st
     rng = stream(seed, day_number(cut_on))
     learnt = learn(known, cut, rng=rng, n_draws=n_draws)
     if learnt.n_events < FEWEST_EVENTS:
-        raise ValueError(f"cut {cut_on}: {learnt.n_events} changes in two years before (expected {FEWEST_EVENTS} or more)")
+        raise ValueError(
+            f"cut {cut_on}: {learnt.n_events} changes in the two years before (expected {FEWEST_EVENTS} or more)"
+        )
     came = what_came(all_, fleet, cut)
     weeks = came.counts
     if not weeks.any():
-        raise ValueError(f"cut {cut_on}: {len(fleet.server)} servers in sight (expected {FEWEST_SERVERS} or more a week)")
+        raise ValueError(
+            f"cut {cut_on}: {len(fleet.server)} servers in sight before and after (expected {FEWEST_SERVERS} or more)"
+        )
     truth = came.shares[weeks]
     ensemble = _percent(courses(fleet, learnt, HORIZON_WEEKS, rng=rng), came.in_sight)[:, weeks]
     low90, low50, high50, high90 = np.quantile(ensemble, [0.05, 0.25, 0.75, 0.95], axis=0)
@@ -155,20 +161,20 @@ def _score(all_: Histories, cut_on: date, *, seed: int, n_draws: int) -> dict[st
     }
 
 
-def _constant_rate(now: np.ndarray, learnt: Learnt, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+def _constant_rate(now: Bools, learnt: Learnt, n_draws: int, rng: np.random.Generator) -> Bools:
     """Draw the naive course: those vulnerable now are patched at the rate of the last two years, and none is new."""
     rate = (learnt.n_events + PRIOR_EVENTS) / (learnt.server_weeks + 1)
     patched_after = rng.standard_exponential((n_draws, 1, len(now))) / rate
     return now & (patched_after > np.arange(1, HORIZON_WEEKS + 1)[None, :, None])
 
 
-def _percent(vulnerable: np.ndarray, in_sight: np.ndarray) -> Floats:
+def _percent(vulnerable: Bools, in_sight: Bools) -> Floats:
     """Give the vulnerable in percent of those in sight, by draw and week."""
     seen = np.maximum(1, in_sight.sum(axis=1))
     return np.asarray(100 * np.einsum("dws,ws->dw", vulnerable.astype(np.float64), in_sight.astype(np.float64)) / seen)
 
 
-def _only(fleet: Standings, is_kept: np.ndarray) -> Standings:
+def _only(fleet: Standings, is_kept: Bools) -> Standings:
     kept = is_kept[fleet.server]
     return Standings(
         server=fleet.server[kept],

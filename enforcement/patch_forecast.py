@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from enforcement.chance import Floats, Ints
+from enforcement.chance import Bools, Floats, Ints
 from enforcement.gamma import gamma_draws, log_survival
 from enforcement.hazards import BLOCK_WEEKS, N_SUPPORTED, SUPPORTED_WEEKS, UNSUPPORTED_WEEKS, at_risk, blocks
 from enforcement.patching import NEVER, WEEK, Histories, is_vulnerable
@@ -34,12 +34,16 @@ class Standings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landings:
-    """Where changes led, a row each: the age in days of the first missing update (NEVER: nothing is missing), the day
-    on which support of the new product ends, and whether the product changed."""  # noqa: D205, D209 - one sentence
+    """Where changes led, a row each.
+
+    age: of the first missing update, in days (NEVER: nothing is missing). unsupported: the day on which support of the
+    new product ends. is_other_product: whether the product changed; is_supported: whether the new one was in support.
+    """
 
     age: Floats
     unsupported: Floats
-    is_other_product: np.ndarray
+    is_other_product: Bools
+    is_supported: Bools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,7 @@ def landings(known: Histories, from_day: float, *, is_supported: bool) -> Landin
         age=np.where(known.missing[new] <= at, at - known.missing[new], NEVER),
         unsupported=known.unsupported[new],
         is_other_product=known.product[new] != known.product[place],
+        is_supported=known.unsupported[new] > at,
     )
 
 
@@ -105,8 +110,13 @@ def standings_on(known: Histories, day: float) -> Standings:
 
 
 def courses(
-    fleet: Standings, learnt: Learnt, n_weeks: int, *, rng: np.random.Generator, correlation: float = PATIENCE_CORRELATION
-) -> np.ndarray:
+    fleet: Standings,
+    learnt: Learnt,
+    n_weeks: int,
+    *,
+    rng: np.random.Generator,
+    correlation: float = PATIENCE_CORRELATION,
+) -> Bools:
     """Draw whether each server is vulnerable at the end of each week: (draws, weeks, servers).
 
     Each server goes on from its last sighting. Patience is exponential of mean 1, correlated within tenants; it runs
@@ -172,7 +182,7 @@ def _rate(rates: Floats, missing: Floats, unsupported: Floats, at: float) -> Flo
 
 
 def _landed(
-    missing: Floats, unsupported: Floats, acts: np.ndarray, at: float, learnt: Learnt, rng: np.random.Generator
+    missing: Floats, unsupported: Floats, acts: Bools, at: float, learnt: Learnt, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """Move those who act to where a change of the past led, drawn for each."""
     row, column = np.nonzero(acts)

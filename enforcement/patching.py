@@ -12,7 +12,7 @@ import polars as pl
 
 from enforcement.builds import Build, Evidence, Hop
 from enforcement.catalogue import Catalogue
-from enforcement.chance import Floats, Ints
+from enforcement.chance import Bools, Floats, Ints
 from enforcement.names import server_name, shown, tenant_name
 from enforcement.schema import PATCH_HISTORY, conform, day_number
 
@@ -67,7 +67,8 @@ class Histories:
         cut = replace(self, seen_spell=self.seen_spell[is_past], seen_at=self.seen_at[is_past])
         last = np.full(len(self.server), -NEVER)
         np.maximum.at(last, cut.seen_spell, cut.seen_at)
-        cut = replace(cut, last=np.maximum(self.first, np.minimum(last, self.end)), updates=self.updates[self.updates <= day])
+        last = np.maximum(self.first, np.minimum(last, self.end))
+        cut = replace(cut, last=last, updates=self.updates[self.updates <= day])
         return _of(cut, kept, np.where(self.end <= day, self.end, NEVER)[kept])
 
     @property
@@ -134,7 +135,7 @@ def visible_updates(catalogue: Catalogue, hop: Hop) -> Floats:
     return np.array(sorted(days), dtype=np.float64)
 
 
-def is_vulnerable(missing: Floats, unsupported: Floats, at: Floats | float, *, after_days: float) -> np.ndarray:
+def is_vulnerable(missing: Floats, unsupported: Floats, at: Floats | float, *, after_days: float) -> Bools:
     """Whether an update has been missing for so many days, or support has ended.
 
     >>> is_vulnerable(np.array([0.0, 0.0, NEVER]), np.array([NEVER, 5.0, NEVER]), 80.0, after_days=90).tolist()
@@ -176,7 +177,7 @@ def _sightings(first: float, last: float, messages: int) -> Floats:
     return np.linspace(first, last, min(max(messages, 2), _MOST_IMPUTED)) if last > first else np.array([first])
 
 
-def _of(all_: Histories, kept: np.ndarray, end: Floats) -> Histories:
+def _of(all_: Histories, kept: Bools, end: Floats) -> Histories:
     """Keep some spells."""
     place = np.cumsum(kept) - 1
     is_in = kept[all_.seen_spell]

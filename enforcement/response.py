@@ -7,18 +7,15 @@ from enum import IntEnum
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from enforcement.assumption_values import LEAST_EVENTS, Cell, Figure
 from enforcement.assumptions import Assumptions, Rates
-from enforcement.chance import Floats, Ints, choose, stream
+from enforcement.chance import Bools, Floats, Ints, choose, stream
 from enforcement.gamma import gamma_of_mean_1, log_survival
 
 DAYS_PER_WEEK: Final = 7
 HALF_YEAR_DAYS: Final = 26 * DAYS_PER_WEEK
 _DAYS_PER_YEAR: Final = 365.25
-
-Bools = npt.NDArray[np.bool_]
 
 
 class _Purpose(IntEnum):
