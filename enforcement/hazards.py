@@ -44,8 +44,8 @@ def blocks(from_day: float, until_day: float) -> Floats:
     [0.0, 36.0, 218.0, 400.0]
     """
     whole = int((until_day - from_day) // (BLOCK_WEEKS * WEEK))
-    bounds = until_day - BLOCK_WEEKS * WEEK * np.arange(whole, -1, -1)
-    return np.concatenate([[from_day], bounds]) if bounds[0] > from_day else bounds
+    bounds = np.asarray(until_day - BLOCK_WEEKS * WEEK * np.arange(whole, -1, -1), dtype=np.float64)
+    return np.concatenate([np.array([from_day]), bounds]) if bounds[0] > from_day else bounds
 
 
 def at_risk(known: Histories, bounds: Floats) -> Risk:

@@ -141,7 +141,7 @@ def courses(
         left = left - pressure
         acts = (left <= 0) & (pressure > 0)
         if acts.any():
-            missing, unsupported = _landed(missing, unsupported, acts, end, learnt, rng)
+            missing, unsupported = _landed((missing, unsupported), acts, end, learnt, rng)
             left = np.where(acts, _patience(fleet.tenant, shape, correlation, rng), left)
         if week > 0:
             vulnerable[:, week - 1] = is_vulnerable(missing, unsupported, end, after_days=VULNERABLE_AFTER_DAYS)
@@ -150,7 +150,7 @@ def courses(
 
 def _multipliers(fleet: Standings, believed: Posterior, rng: np.random.Generator) -> Floats:
     """Draw tenant x tenant and half-year x common multipliers: (draws, servers)."""
-    n_draws, n_tenants = believed.tenant.shape
+    n_tenants = believed.tenant.shape[1]
     _, half_year, common = believed.shapes.T
     of_half_year = gamma_draws(np.tile(half_year[:, None], (1, n_tenants)), rng) / half_year[:, None]
     of_all = gamma_draws(common, rng) / common
@@ -182,12 +182,12 @@ def _rate(rates: Floats, missing: Floats, unsupported: Floats, at: float) -> Flo
 
 
 def _landed(
-    missing: Floats, unsupported: Floats, acts: Bools, at: float, learnt: Learnt, rng: np.random.Generator
+    build: tuple[Floats, Floats], acts: Bools, at: float, learnt: Learnt, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """Move those who act to where a change of the past led, drawn for each."""
     row, column = np.nonzero(acts)
-    was_out = unsupported[row, column] <= at
-    missing, unsupported = missing.copy(), unsupported.copy()
+    was_out = build[1][row, column] <= at
+    missing, unsupported = build[0].copy(), build[1].copy()
     for is_out, pool in ((False, learnt.supported), (True, learnt.unsupported)):
         chosen = was_out == is_out
         rows, columns = row[chosen], column[chosen]

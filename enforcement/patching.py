@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Final, NamedTuple
@@ -25,7 +25,7 @@ _LAST_YEAR: Final = 2999
 
 
 class Key(NamedTuple):
-    """What a build proves: product, day of the first missing update, day on which support has ended (days, or NEVER)."""
+    """What a build proves: product, days of the first missing update and of no support any more (or NEVER)."""
 
     product: str
     missing: float
@@ -206,13 +206,16 @@ def read_patch_history(text: str, *, source: str) -> pl.DataFrame:
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), strict=True)
     rows: list[tuple[object, ...]] = []
     try:
-        found = reader.fieldnames or ()
-        if not set(PATCH_HISTORY) <= set(found):
-            raise ValueError(f"expected the columns {','.join(PATCH_HISTORY)}, found {shown(','.join(found))}")
+        _expect_columns(reader.fieldnames or ())
         rows.extend(_history_row(row) for row in reader)
     except (csv.Error, ValueError) as error:
         raise ValueError(f"{source}, line {max(reader.line_num, 1)}: {error}") from None
     return pl.DataFrame(rows, schema=PATCH_HISTORY, orient="row")
+
+
+def _expect_columns(found: Sequence[str]) -> None:
+    if not set(PATCH_HISTORY) <= set(found):
+        raise ValueError(f"expected the columns {','.join(PATCH_HISTORY)}, found {shown(','.join(found))}")
 
 
 def _history_row(row: dict[str, str]) -> tuple[object, ...]:

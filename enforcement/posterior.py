@@ -65,8 +65,8 @@ def posterior(
 ) -> Posterior:
     """Draw rates, lasting multipliers and shapes given changes and time at risk.
 
-    Where changes lie in gaps, when they happened is drawn along with the rest. With `recent_blocks` the rates are those of so many last half-years; older ones have rates of their own, and tell
-    of multipliers only.
+    Where changes lie in gaps, when they happened is drawn along with the rest. With `recent_blocks` the rates are those
+    of so many last half-years; older ones have rates of their own, and tell of multipliers only.
     """
     first = risk if isinstance(risk, Risk) else risk.filled(np.full(risk.certain.weeks.shape, 0.04), rng)
     counts = _counts(first, recent_blocks, reached=None if isinstance(risk, Risk) else risk)
@@ -161,10 +161,14 @@ def _grouped(counts: _Counts) -> tuple[Floats, Floats, Floats]:
     """Count changes by tenant, by pair, and by half-year."""
     of_pair = counts.events.sum(axis=1)
     return (
-        np.bincount(counts.tenant, of_pair, minlength=counts.n_tenants),
+        _summed(counts.tenant, of_pair, counts.n_tenants),
         of_pair,
-        np.bincount(counts.block, of_pair, minlength=counts.n_blocks),
+        _summed(counts.block, of_pair, counts.n_blocks),
     )
+
+
+def _summed(at: Ints, values: Floats, n: int) -> Floats:
+    return np.bincount(at, values, minlength=n).astype(np.float64)
 
 
 def _step(state: _State, counts: _Counts, rising: tuple[Floats, ...], rng: np.random.Generator) -> None:
@@ -183,10 +187,10 @@ def _step(state: _State, counts: _Counts, rising: tuple[Floats, ...], rng: np.ra
     )):  # fmt: skip
         others = expected * (1 if place == 0 else state.z[counts.tenant])
         others = others * (1 if place == 1 else state.w) * (1 if place == 2 else state.g[counts.block])
-        mean = others if at is None else np.bincount(at, others, minlength=size)
-        shape = _drawn_shape(place, rising[place], n, mean, rng)
-        multipliers = gamma_draws(shape + n, rng) / (shape + mean)
-        state.shapes[place] = shape
+        mean = others if at is None else _summed(at, others, size)
+        drawn = _drawn_shape(place, rising[place], n, mean, rng)
+        multipliers = gamma_draws(drawn + n, rng) / (drawn + mean)
+        state.shapes[place] = drawn
         if place == 0:
             state.z = multipliers
         elif place == 1:

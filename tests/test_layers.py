@@ -17,9 +17,11 @@ CORE = (  # values in, values out
     ("catalogue", "received", "history", "when", "gamma", "rounded_times", "importers.batch"),
     ("policy_values", "sample_shape"),
     ("policy", "policy_problems", "sample_lives", "assumption_values"),  # what people decide
-    ("policy_text", "standing", "decision", "clock", "pauses", "guardrails", "sample", "fates", "exposure", "volume"),
-    ("stage_sums", "course", "fleet", "check", "export.calendar", "assumptions"),  # and for all of them
-    ("outcomes", "exposed", "response"),
+    ("policy_text", "standing", "decision", "clock", "pauses", "guardrails", "sample", "fates", "exposure", "volume", "patching"),
+    ("stage_sums", "course", "fleet", "check", "export.calendar", "assumptions", "hazards"),  # and for all of them
+    ("outcomes", "exposed", "response", "assumptions_text", "posterior"),
+    ("patch_forecast",),
+    ("calibrate", "backtest"),
 )
 ANSWERS = (  # values in, what a person looks at out
     ("replay", "charts_theme", "pieces"),
@@ -31,14 +33,14 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
     ("kept", "tables_of_replay", "store_forget", "store_imports", "importers.mail", "importers.tables", "export.write"),
     ("store", "importers.sources"),
-    ("workbench",),
+    ("workbench", "seen_patching"),
     ("provenance", "report_parameters"),
     ("report_runs",),
     ("report_kernel", "report_page"),
     ("report",),
     ("answers",),
     ("terminal",),
-    ("printing",),
+    ("printing", "commands.forecast"),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}
