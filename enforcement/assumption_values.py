@@ -132,7 +132,10 @@ class Cell(BaseModel):
 
 
 def check_range(value: float, *, low: float | None, high: float | None) -> None:
-    """Hold a number to its range; a problem otherwise."""
+    """Hold a number to its range; a problem otherwise.
+
+    >>> check_range(2, low=1, high=3)
+    """
     if (low is None) != (high is None):
         raise problem("expected low and high together", "low" if high is None else "high")
     if low is not None and high is not None and not low <= value <= high:
@@ -159,7 +162,11 @@ def _gamma(x: float) -> float:
 
 
 def bounded(low: float, high: float, words: str) -> Callable[[Figure], Figure]:
-    """Hold the value and the range of a figure to bounds."""
+    """Hold the value and the range of a figure to bounds.
+
+    >>> bounded(0, 1, "a share")(Figure(value=0.5, source="guess")).value
+    0.5
+    """
 
     def checked(figure: Figure) -> Figure:
         for key in ("value", "low", "high"):

@@ -278,7 +278,8 @@ def parse_assumptions(text: str, *, source: str) -> Assumptions:
     try:
         return Assumptions.model_validate(switched | {OFF: off})
     except ValidationError as error:
-        found = error.errors(include_url=False)
+        # A list whose parts are all wrong is not too short as well.
+        found = [each for each in error.errors(include_url=False) if each["type"] != "too_short" or not each["input"]]
     problems = [f"{source}: {problem_line(each, data=data, schema=_schema())}" for each in found[:_MOST_SHOWN]]
     if len(found) > _MOST_SHOWN:
         problems.append(f"{source}: shown {_MOST_SHOWN} of {len(found)} problems")

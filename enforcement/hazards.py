@@ -54,6 +54,12 @@ def at_risk(known: Histories, bounds: Floats) -> Risk:
     Time counts from the later of a spell's first sighting and the release of its missing update (or the end of
     support) until the change, else until the spell's last sighting: out of sight is no patching. It is split at the
     bounds of blocks, whose multipliers differ.
+
+    >>> from enforcement.patching import of_spells
+    >>> known = of_spells((0, 10, NEVER, 3, 20), (0, NEVER, NEVER, 31))
+    >>> events, weeks = at_risk(known, blocks(0, 100)).by_cell
+    >>> events[:3].tolist(), weeks[:3].tolist()
+    ([0.0, 1.0, 0.0], [2.0, 1.0, 0.0])
     """
     stops = np.where(known.end < NEVER, known.end, known.last)
     return _counted(known, segments(known, known.first, stops, bounds), known.end, bounds)
@@ -82,6 +88,8 @@ class Gaps:
         met = -np.log1p(-rng.random(len(total)) * -np.expm1(-total))
         spent = np.clip(met[:, None] - before, 0, pressure) / rates
         happened = (before < met[:, None]) & (pressure > 0)
+        if not len(total):
+            return self.certain
         place = n_blocks * n_cells - 1 - happened[:, ::-1].argmax(axis=1)
         events, weeks = self.certain.events.copy(), self.certain.weeks.copy()
         np.add.at(events.reshape(n_tenants, -1), (self.tenant, place), 1)
@@ -90,18 +98,30 @@ class Gaps:
 
 
 def gaps(known: Histories, bounds: Floats) -> Gaps:
-    """Find the gaps in which changes lie; without gaps all is certain, and the same as `at_risk`."""
+    """Find the gaps in which changes lie; without gaps all is certain, and the same as `at_risk`.
+
+    >>> from enforcement.patching import of_spells
+    >>> found = gaps(of_spells((0, 10, NEVER, 3, 24), (0, NEVER, NEVER, 31)), blocks(0, 100))
+    >>> found.certain.weeks.sum().item(), found.weeks.sum().item(), found.certain.events.sum().item()
+    (2.0, 1.0, 0.0)
+    """
     inside = segments(known, known.last, np.where(known.end < NEVER, known.end, known.last), bounds)
     is_gap = (inside.sum(axis=(1, 2)) > 0) & (known.end < bounds[-1])
     certain = _counted(
         known, segments(known, known.first, known.last, bounds), np.where(is_gap, NEVER, known.end), bounds
     )
-    flat = inside[is_gap].reshape(int(is_gap.sum()), -1)
+    flat = inside[is_gap].reshape(int(is_gap.sum()), inside.shape[1] * inside.shape[2])
     return Gaps(certain=certain, tenant=known.tenant[known.server[is_gap]], weeks=flat)
 
 
 def segments(known: Histories, start: Floats, stop: Floats, bounds: Floats) -> Floats:
-    """Give the weeks of each spell between two times by block and cell: (spells, blocks, cells)."""
+    """Give the weeks of each spell between two times by block and cell: (spells, blocks, cells).
+
+    >>> from enforcement.patching import of_spells
+    >>> known = of_spells((0, 10, NEVER, 3, 31))
+    >>> segments(known, known.first, known.last, blocks(0, 100))[0, 0, :3].tolist()
+    [2.0, 1.0, 0.0]
+    """
     low, high = cell_times(known)
     low = np.maximum(low, start[:, None])[:, None, :]
     high = np.minimum(high, stop[:, None])[:, None, :]
@@ -110,7 +130,13 @@ def segments(known: Histories, start: Floats, stop: Floats, bounds: Floats) -> F
 
 
 def cell_times(known: Histories) -> tuple[Floats, Floats]:
-    """Give the days at which each spell enters and leaves each cell: two arrays of (spells, cells)."""
+    """Give the days at which each spell enters and leaves each cell: two arrays of (spells, cells).
+
+    >>> from enforcement.patching import of_spells
+    >>> since, until = cell_times(of_spells((0, 10, 30, 3, 31)))
+    >>> since[0, :3].tolist(), until[0, :3].tolist()
+    ([10.0, 24.0, 38.0], [24.0, 30.0, 30.0])
+    """
     since = np.concatenate([
         known.missing[:, None] + np.array(SUPPORTED_WEEKS) * WEEK,
         known.unsupported[:, None] + np.array(UNSUPPORTED_WEEKS) * WEEK,
@@ -122,7 +148,13 @@ def cell_times(known: Histories) -> tuple[Floats, Floats]:
 
 
 def cell_at(known: Histories, at: Floats) -> Ints:
-    """Give the cell that each spell is in at a time, or -1: nothing is missing."""
+    """Give the cell that each spell is in at a time, or -1: nothing is missing.
+
+    >>> from enforcement.patching import of_spells
+    >>> known = of_spells((0, 10, 30, 3, 31))
+    >>> [cell_at(known, np.array([day])).item() for day in (9.0, 10.0, 24.0, 30.0)]
+    [-1, 0, 1, 8]
+    """
     since, until = cell_times(known)
     # The moment at which a cell begins belongs to it.
     is_in = (since <= at[:, None]) & (at[:, None] < until)

@@ -77,12 +77,55 @@ class Histories:
         return int(np.bincount(self.tenant[np.unique(self.server)], minlength=1).argmax())
 
 
+def of_spells(*spells: Sequence[float], updates: Sequence[float] = ()) -> Histories:
+    """Make histories from spells of servers, each of its own tenant, in order: server, missing, unsupported, seen days.
+
+    >>> known = of_spells((0, 10, NEVER, 5, 20), (0, NEVER, NEVER, 31))
+    >>> known.first.tolist(), known.last.tolist(), known.end.tolist()
+    ([5.0, 31.0], [20.0, 31.0], [31.0, inf])
+    """
+    server = np.array([int(spell[0]) for spell in spells], dtype=np.int64)
+    first = np.array([spell[3] for spell in spells], dtype=np.float64)
+    n = int(server.max(initial=-1)) + 1
+    is_followed = np.append(server[1:] == server[:-1], np.False_)[: len(server)]
+    unsupported = np.array([spell[2] for spell in spells], dtype=np.float64)
+    return Histories(
+        servers=tuple(f"s{number}" for number in range(n)),
+        tenants=tuple(f"t{number}" for number in range(n)),
+        tenant=np.arange(n),
+        server=server,
+        product=(unsupported < NEVER).astype(np.int64),
+        missing=np.array([spell[1] for spell in spells], dtype=np.float64),
+        unsupported=unsupported,
+        first=first,
+        last=np.array([spell[-1] for spell in spells], dtype=np.float64),
+        end=np.where(is_followed, np.append(first[1:], NEVER)[: len(server)], NEVER),
+        seen_spell=np.array([k for k, spell in enumerate(spells) for _ in spell[3:]], dtype=np.int64),
+        seen_at=np.array([day for spell in spells for day in spell[3:]], dtype=np.float64),
+        updates=np.array(updates, dtype=np.float64),
+    )
+
+
 def histories(rows: pl.DataFrame, catalogue: Catalogue, *, hop: Hop = Hop.SMTP) -> Histories:
-    """Order PATCH_HISTORY into spells.
+    r"""Order PATCH_HISTORY into spells.
 
     A server stands at the highest build seen so far: a name can hide several machines, and a lower build later is
     dropped. Builds that miss the same update first are one spell; the change between them is no event. Between the two
     dates of a row its messages are taken as spread evenly. Builds that the catalogue does not know are left out.
+
+    >>> from enforcement.catalogue import read_catalogue
+    >>> catalogue = read_catalogue(
+    ...     builds="product,name,line,kind,released_on,build,kb,is_security,is_public,shown_by_smtp_hop\n"
+    ...     "Exchange Server 2016,CU23,CU23,CU,2022-04-20,15.1.2507.6,,false,true,true\n"
+    ...     "Exchange Server 2016,CU23 May22SU,CU23,SU,2022-05-10,15.1.2507.9,,true,true,true\n",
+    ...     lifecycle="product,extended_end\nExchange Server 2016,2025-10-14\n",
+    ...     exploits="cve,date_added\n",
+    ... )
+    >>> text = "server,tenant,build,first_seen_at,last_seen_at,messages\n"
+    >>> text += "a,t,15.1.2507.6,2022-05-01,2022-05-20,3\na,t,15.1.2507.9,2022-06-01,2022-06-01,1\n"
+    >>> known = histories(read_patch_history(text, source="h.csv"), catalogue)
+    >>> known.missing.tolist(), known.end.tolist()
+    ([19122.0, inf], [19144.0, inf])
     """
     rows = conform(rows, PATCH_HISTORY, what="patch history")
     keys = {text: _key(text, catalogue, hop) for text in rows["build"].drop_nulls().unique().to_list()}
@@ -126,7 +169,12 @@ def histories(rows: pl.DataFrame, catalogue: Catalogue, *, hop: Hop = Hop.SMTP) 
 
 
 def visible_updates(catalogue: Catalogue, hop: Hop) -> Floats:
-    """Give the days of public security updates that a hop of this kind shows, rising."""
+    """Give the days of public security updates that a hop of this kind shows, rising.
+
+    >>> from types import SimpleNamespace
+    >>> visible_updates(SimpleNamespace(releases=()), Hop.SMTP).tolist()
+    []
+    """
     days = {
         day_number(release.released_on)
         for release in catalogue.releases

@@ -61,12 +61,23 @@ class _Counts:
 
 
 def posterior(
-    risk: Risk | Gaps, *, rng: np.random.Generator, n_draws: int, recent_blocks: int | None = None
+    risk: Risk | Gaps,
+    *,
+    rng: np.random.Generator,
+    n_draws: int,
+    recent_blocks: int | None = None,
+    with_multipliers: bool = True,
 ) -> Posterior:
     """Draw rates, lasting multipliers and shapes given changes and time at risk.
 
     Where changes lie in gaps, when they happened is drawn along with the rest. With `recent_blocks` the rates are those
-    of so many last half-years; older ones have rates of their own, and tell of multipliers only.
+    of so many last half-years; older ones have rates of their own, and tell of multipliers only. Without multipliers
+    all of them are 1, and rates are Gamma.
+
+    >>> risk = Risk(events=np.full((3, 2, 11), 4.0), weeks=np.full((3, 2, 11), 100.0))
+    >>> found = posterior(risk, rng=np.random.default_rng(1), n_draws=100)
+    >>> found.rates.shape, found.tenant.shape, found.shapes.shape
+    ((100, 11), (100, 3), (100, 3))
     """
     first = risk if isinstance(risk, Risk) else risk.filled(np.full(risk.certain.weeks.shape, 0.04), rng)
     counts = _counts(first, recent_blocks, reached=None if isinstance(risk, Risk) else risk)
@@ -85,7 +96,9 @@ def posterior(
         if isinstance(risk, Gaps):
             counts = _refilled(counts, risk, state, rng)
             rising = tuple(_log_rising(GRID, n) for n in _grouped(counts))
-        _step(state, counts, rising, rng)
+        _draw_rates(state, counts, rng)
+        if with_multipliers:
+            _draw_multipliers(state, counts, rising, rng)
         if number >= 0:
             rates[number], tenant[number], shapes[number] = state.rates[-1], state.z, state.shapes
     return Posterior(rates=rates, tenant=tenant, shapes=shapes)
@@ -171,14 +184,18 @@ def _summed(at: Ints, values: Floats, n: int) -> Floats:
     return np.bincount(at, values, minlength=n).astype(np.float64)
 
 
-def _step(state: _State, counts: _Counts, rising: tuple[Floats, ...], rng: np.random.Generator) -> None:
-    """Draw everything once, each given the rest."""
-    of_tenant, of_pair, of_block = _grouped(counts)
+def _draw_rates(state: _State, counts: _Counts, rng: np.random.Generator) -> None:
+    """Draw rates given multipliers."""
     together = state.z[counts.tenant] * state.w * state.g[counts.block]
     for era in range(counts.n_eras):
         is_in = counts.era == era
         shape, rate = rate_posterior(counts.events[is_in].sum(axis=0), together[is_in] @ counts.weeks[is_in])
         state.rates[era] = gamma_draws(shape, rng) / rate
+
+
+def _draw_multipliers(state: _State, counts: _Counts, rising: tuple[Floats, ...], rng: np.random.Generator) -> None:
+    """Draw each shape with its multipliers integrated out, then these, given the rest."""
+    of_tenant, of_pair, of_block = _grouped(counts)
     expected = np.einsum("pk,pk->p", counts.weeks, state.rates[counts.era])
     for place, (n, at, size) in enumerate((
         (of_tenant, counts.tenant, counts.n_tenants),

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from enforcement.assumption_values import LEAST_EVENTS, Cell, Figure
-from enforcement.assumptions import Assumptions, Rates
+from enforcement.assumptions import Assumptions, Rates, SenderAssumption
 from enforcement.chance import Bools, Floats, Ints, choose, stream
 from enforcement.gamma import gamma_of_mean_1, log_survival
 
@@ -180,6 +180,9 @@ def patience(draws: Draws, tenant_of_server: Ints, round_: int) -> Floats:
 
     Exponential of mean 1, correlated within a tenant (of a normal each, the tenant's part has the share
     `patience_correlation`); infinite, in every round, for the share that never responds. No policy enters.
+
+    >>> patience(_nothing(), np.array([0, 0, 1]), 0).shape
+    (2, 3)
     """
     n_servers = len(tenant_of_server)
     n_tenants = int(tenant_of_server.max(initial=-1)) + 1
@@ -200,18 +203,30 @@ def patience(draws: Draws, tenant_of_server: Ints, round_: int) -> Floats:
 
 
 def retirement_patience(draws: Draws, n_servers: int, round_: int) -> Floats:
-    """Draw, exponential of mean 1, when each server is retired in its own measure of time: (draws, servers)."""
+    """Draw, exponential of mean 1, when each server is retired in its own measure of time: (draws, servers).
+
+    >>> retirement_patience(_nothing(), 3, 0).shape
+    (2, 3)
+    """
     return _by_draw(draws, _Purpose.RETIRING, n_servers, round_, lambda rng: rng.standard_exponential(n_servers))
 
 
 def landing(draws: Draws, n_servers: int, round_: int) -> Ints:
-    """Draw the age in days of the first missing update of the build that each server arrives at (0: none missing)."""
+    """Draw the age in days of the first missing update of the build that each server arrives at (0: none missing).
+
+    >>> landing(_nothing(), 3, 0).tolist()
+    [[0, 0, 0], [0, 0, 0]]
+    """
     at = _by_draw(draws, _Purpose.LANDING, n_servers, round_, lambda rng: rng.random(n_servers))
     return draws.landing_days[choose(draws.landing_shares.tolist(), at)]
 
 
 def leaving(draws: Draws, n_servers: int, round_: int) -> Floats:
-    """Draw uniform numbers, below the share of those who leave the product for servers that do: (draws, servers)."""
+    """Draw uniform numbers, below the share of those who leave the product for servers that do: (draws, servers).
+
+    >>> leaving(_nothing(), 3, 0).shape
+    (2, 3)
+    """
     return _by_draw(draws, _Purpose.LEAVING, n_servers, round_, lambda rng: rng.random(n_servers))
 
 
@@ -232,6 +247,13 @@ def kept_after_history(hazard: Floats, *, shape: float, n_events: float, expecte
     """
     rate = shape + expected_events
     return (rate / (rate + hazard)) ** (shape + n_events)
+
+
+def _nothing() -> Draws:
+    """Draw from assumptions of which all is off, for examples."""
+    senders = (SenderAssumption(name="x", share=1.0, retry_minutes=(15,), gives_up_after_hours=48.0, source="guess"),)
+    size = Size(n_draws=2, n_tenants=2, horizon_days=7)
+    return draw(Assumptions(senders=senders), size, as_of=date(2026, 1, 1), seed=1)
 
 
 def _one(figure: Figure, deviate: float) -> float:

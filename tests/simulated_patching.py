@@ -1,10 +1,10 @@
-"""Histories drawn from the very model that is estimated: known rates and multipliers, day by day, one number at a time."""
+"""Histories drawn from the very model that is estimated, with known rates and multipliers, day by day."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from enforcement.chance import Bools, Floats
+from enforcement.chance import Bools, Floats, Ints
 from enforcement.hazards import BLOCK_WEEKS, N_CELLS, N_SUPPORTED, PRIOR_WEEKS, SUPPORTED_WEEKS, UNSUPPORTED_WEEKS
 from enforcement.patching import NEVER, WEEK, Histories
 from enforcement.posterior import GRID, PRIOR_MEDIANS, PRIOR_SD
@@ -78,7 +78,7 @@ def simulate(rng: np.random.Generator, seen: Observed, *, n_tenants: int = 25, l
             missing[server] = _landing(np.array([when]), updates, rng, above=missing[server])[0]
             spells[server].append((float(when), missing[server], ends[server]))
         left[acts] = rng.exponential(1, len(acts))
-    history = _seen(spells, came, stays, (tenant, updates), seen, rng)
+    history = _seen(spells, (came, stays), (tenant, updates), seen, rng)
     return Truth(rates=rates, shapes=shapes, history=history)
 
 
@@ -87,12 +87,14 @@ def _hazard(rates: Floats, missing: Floats, ends: Floats, day: float) -> Floats:
     found = np.zeros(len(missing))
     for server in range(len(missing)):
         if ends[server] <= day:
-            weeks, offset, age = UNSUPPORTED_WEEKS, N_SUPPORTED, (day - ends[server]) / WEEK
+            starts: tuple[int, ...] = UNSUPPORTED_WEEKS
+            offset, age = N_SUPPORTED, (day - ends[server]) / WEEK
         elif missing[server] <= day:
-            weeks, offset, age = SUPPORTED_WEEKS, 0, (day - missing[server]) / WEEK
+            starts = SUPPORTED_WEEKS
+            offset, age = 0, (day - missing[server]) / WEEK
         else:
             continue
-        found[server] = rates[offset + max(k for k, start in enumerate(weeks) if start <= age)]
+        found[server] = rates[offset + max(k for k, start in enumerate(starts) if start <= age)]
     return found
 
 
@@ -108,13 +110,14 @@ def _landing(at: Floats, updates: Floats, rng: np.random.Generator, above: float
 
 def _seen(
     spells: list[list[tuple[float, float, float]]],
-    came: Floats,
-    stays: Floats,
-    known: tuple[Floats, Floats],
+    in_sight: tuple[Floats, Floats],
+    known: tuple[Ints, Floats],
     seen: Observed,
     rng: np.random.Generator,
 ) -> Histories:
-    rows, sightings = [], []
+    rows: list[tuple[float, ...]] = []
+    sightings: list[tuple[int, float]] = []
+    came, stays = in_sight
     for server, changes in enumerate(spells):
         days = came[server] + np.cumsum(rng.exponential(WEEK / seen.sightings_per_week, 4_000))
         days = np.concatenate([[came[server]], days[days < stays[server]]])

@@ -17,14 +17,25 @@ CORE = (  # values in, values out
     ("catalogue", "received", "history", "when", "gamma", "rounded_times", "importers.batch"),
     ("policy_values", "sample_shape"),
     ("policy", "policy_problems", "sample_lives", "assumption_values"),  # what people decide
-    ("policy_text", "standing", "decision", "clock", "pauses", "guardrails", "sample", "fates", "exposure", "volume", "patching"),
+    (
+        "policy_text",
+        "standing",
+        "decision",
+        "clock",
+        "pauses",
+        "guardrails",
+        "sample",
+        "fates",
+        "exposure",
+        "volume",
+        "patching",
+    ),
     ("stage_sums", "course", "fleet", "check", "export.calendar", "assumptions", "hazards"),  # and for all of them
     ("outcomes", "exposed", "response", "assumptions_text", "posterior"),
-    ("patch_forecast",),
-    ("calibrate", "backtest"),
 )
 ANSWERS = (  # values in, what a person looks at out
-    ("replay", "charts_theme", "pieces"),
+    ("patch_forecast",),
+    ("replay", "charts_theme", "pieces", "calibrate", "backtest"),
     ("explain", "comparison", "charts", "charts_fleet", "story_fleet"),
     ("differences", "picture_tables", "story", "story_sources"),
     ("story_policy",),
