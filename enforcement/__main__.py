@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from enforcement import intake, printing, report, shipped, workbench
 from enforcement.check import Severity
+from enforcement.commands import forecast
 from enforcement.export.write import RefusedError
 from enforcement.importers.sources import find_sources
 from enforcement.policy_text import policy_schema
@@ -37,6 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+forecast.add_to(app)
 
 
 def _day(text: str) -> date:

@@ -52,7 +52,8 @@ def parse_policy(text: str | bytes, *, source: str) -> Policy:
     """
     source = shown(source)[1:-1]
     try:
-        data = _toml(text)
+        data = read_toml(text)
+        _check_version(data)
     except ValueError as error:
         raise PolicyError([f"{source}: {error}"]) from None
     try:
@@ -73,7 +74,7 @@ def policy_schema() -> dict[str, Any]:
     >>> policy_schema()["required"]
     ['schema_version', 'name', 'rules', 'cohorts', 'stages']
     """
-    schema = cast("dict[str, Any]", _without_null(Policy.model_json_schema()))
+    schema = without_null(Policy.model_json_schema())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -89,19 +90,27 @@ def canonical_json(policy: Policy) -> str:
     return json.dumps(written, sort_keys=True, ensure_ascii=False, indent=2) + "\n"
 
 
-def _without_null(node: object) -> object:
-    """Take out of a schema that something may be null, which TOML cannot write."""
+def without_null(node: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
+    """Take out of a schema that something may be null, which TOML cannot write.
+
+    >>> without_null({"anyOf": [{"type": "array"}, {"type": "null"}], "default": None})
+    {'type': 'array'}
+    """
     if isinstance(node, list):
-        return [_without_null(each) for each in node]
+        return [without_null(each) for each in node]
     if not isinstance(node, dict):
         return node
-    kept = {key: _without_null(value) for key, value in node.items() if (key, value) != ("default", None)}
+    kept = {key: without_null(value) for key, value in node.items() if (key, value) != ("default", None)}
     choices = cast("list[dict[str, object]]", kept.pop("anyOf", []))
     return {key: value for each in [*choices, kept] if each != {"type": "null"} for key, value in each.items()}
 
 
-def _toml(text: str | bytes) -> dict[str, Any]:
-    """Read TOML of a bounded size and depth, or raise ValueError with a line that says where it goes wrong."""
+def read_toml(text: str | bytes) -> dict[str, Any]:
+    """Read TOML of a bounded size and depth, or raise ValueError with a line that says where it goes wrong.
+
+    >>> read_toml("a = 1")
+    {'a': 1}
+    """
     if len(text) > _LARGEST:
         raise ValueError(f"{len(text)} characters long (expected at most {_LARGEST})")
     if isinstance(text, bytes):
@@ -121,12 +130,15 @@ def _toml(text: str | bytes) -> dict[str, Any]:
         raise ValueError(_toml_error(str(error))) from None
     if _is_deeper(data, _DEEPEST):
         raise too_deep
+    return data
+
+
+def _check_version(data: dict[str, Any]) -> None:
     version = data.get("schema_version")
     if type(version) is int and version > SCHEMA_VERSION:  # of which nothing else can be judged
         raise ValueError(
             f"schema_version = {toml_value(version)}: expected {SCHEMA_VERSION} (a newer program wrote this file)"
         )
-    return data
 
 
 def _toml_error(message: str) -> str:

@@ -183,6 +183,16 @@ STILL_SPANS: Final[Schema] = {"server_id": pl.Int32, "from_on": pl.Date, "until_
 # A row: pause days that a tenant asked for, from a day on.
 PAUSES: Final[Schema] = {"tenant": pl.String, "from": pl.Date, "days": pl.Int64}
 
+# A row: a server showed a build from a time to another, in so many messages.
+PATCH_HISTORY: Final[Schema] = {
+    "server": pl.String,
+    "tenant": pl.String,
+    "build": pl.String,
+    "first_seen_at": pl.Datetime("us"),
+    "last_seen_at": pl.Datetime("us"),
+    "messages": pl.Int64,
+}
+
 
 def conform(frame: pl.DataFrame, schema: Schema, *, what: str) -> pl.DataFrame:
     """Return the frame with exactly the schema's columns, in order, or say which differ.

@@ -19,21 +19,33 @@ CORE = (  # values in, values out
         "received",
         "history",
         "when",
-        "assumptions",
+        "gamma",
         "rounded_times",
         "importers.batch",
         "importers.table_times",
     ),
     ("policy_values", "sample_shape"),
-    ("policy", "policy_problems", "sample_lives"),  # what people decide
-    ("policy_text", "standing", "decision", "clock", "pauses", "guardrails", "sample", "fates", "exposure", "volume"),
-    ("stage_sums", "fleet", "check", "export.calendar"),  # and for all of them
-    ("outcomes",),
+    ("policy", "policy_problems", "sample_lives", "assumption_values"),  # what people decide
+    (
+        "policy_text",
+        "standing",
+        "decision",
+        "clock",
+        "pauses",
+        "guardrails",
+        "sample",
+        "fates",
+        "exposure",
+        "volume",
+        "patching",
+    ),
+    ("stage_sums", "fleet", "check", "export.calendar", "assumptions", "hazards"),  # and for all of them
+    ("outcomes", "response", "assumptions_text", "posterior"),
 )
 ANSWERS = (  # values in, what a person looks at out
-    ("course",),
+    ("course", "patch_forecast"),
     ("exposed",),
-    ("replay", "charts_theme", "pieces"),
+    ("replay", "charts_theme", "pieces", "calibrate", "backtest"),
     ("explain", "comparison", "charts", "charts_fleet", "story_fleet"),
     ("differences", "picture_tables", "story", "story_sources"),
     ("story_policy",),
@@ -47,14 +59,14 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.duckdb",),
     ("engines.polars", "engines.spark"),
     ("engines.lakes",),
-    ("workbench", "intake"),
+    ("workbench", "intake", "seen_patching"),
     ("provenance", "report_parameters"),
     ("report_runs",),
     ("report_kernel", "report_page"),
     ("report",),
     ("answers",),
     ("terminal",),
-    ("printing",),
+    ("printing", "commands.forecast"),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}

@@ -1,0 +1,151 @@
+"""The commands that ask what may happen."""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Final
+
+import polars as pl
+import typer
+
+from enforcement import shipped
+from enforcement.assumptions_text import assumptions_text
+from enforcement.backtest import backtest, quarterly_cuts
+from enforcement.calibrate import Calibration, Definition, assumptions_of, calibrate, calibration_answer
+from enforcement.seen_patching import patch_histories
+from enforcement.terminal import Format, progress, say, sentences, show, write_answer
+from enforcement.workbench import DEFAULT_STORE
+
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 2999
+
+
+def _day(text: str) -> date:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text[:40]!r} is no day (expected e.g. 2024-01-30)") from None
+    if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
+        raise typer.BadParameter(f"{text[:40]!r} is no day of {_FIRST_YEAR} to {_LAST_YEAR}")
+    return day
+
+
+_Store = Annotated[
+    Path,
+    typer.Option(
+        "--store", metavar="PATH", help="The DuckDB file with the mail history.", show_default="data/traffic.duckdb"
+    ),
+]
+_History = Annotated[
+    Path | None,
+    typer.Option(
+        "--history",
+        metavar="CSV",
+        help="Instead of the store: server,tenant,build,first_seen_at,last_seen_at,messages.",
+    ),
+]
+_How = Annotated[Format, typer.Option("--format", help="How the answer is written to standard output.")]
+_Seed = Annotated[int, typer.Option(metavar="N", min=0, help="The same seed gives the same answer.")]
+
+
+def calibrate_command(
+    store: _Store = DEFAULT_STORE,
+    history: _History = None,
+    from_on: Annotated[
+        date | None, typer.Option("--from", parser=_day, metavar="D", help="The first day that counts.")
+    ] = None,
+    as_of: Annotated[
+        date | None, typer.Option("--as-of", parser=_day, metavar="D", help="Know nothing of later days.")
+    ] = None,
+    definition: Annotated[
+        Definition, typer.Option(help="When a change counts: at the first sighting, or somewhere in the gap before it.")
+    ] = Definition.AS_SEEN,
+    assumptions: Annotated[
+        str, typer.Option("--assumptions", metavar="FILE", help="Where the rest comes from: a shipped name or a file.")
+    ] = "default",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write an assumptions file.")] = None,
+    seed: _Seed = 1,
+    how: _How = Format.TABLE,
+) -> None:
+    """Estimate from sightings how fast servers are patched, and make an assumptions file of it."""
+    base = shipped.load_assumptions(assumptions)
+    with progress() as report:
+        report("estimating", 0, 0)
+        found = calibrate(
+            patch_histories(store=store, table=history, to_on=as_of), definition=definition, from_on=from_on, seed=seed
+        )
+    if out is not None:
+        named = history.name if history else store.name
+        heading = (
+            f"Calibrated by `enforcement calibrate` on {named}, {found.from_on} to {found.to_on}, changes"
+            f" {found.definition}.\nWhat cannot be learned from sightings is as in the assumptions {assumptions}."
+        )
+        text = assumptions_text(assumptions_of(found, base, history=named), heading=heading)
+        out.write_text(text, encoding="utf-8", newline="\n")
+        say(f"assumptions written to {out}")
+    _print_calibration(found, how)
+
+
+def backtest_command(
+    store: _Store = DEFAULT_STORE,
+    history: _History = None,
+    cut: Annotated[
+        list[str] | None,
+        typer.Option(metavar="D", help="A day to forecast from; repeatable.", show_default="every 13 weeks"),
+    ] = None,
+    *,
+    without_largest: Annotated[
+        bool, typer.Option("--without-largest", help="Leave out the tenant with most servers.")
+    ] = False,
+    seed: _Seed = 1,
+    how: _How = Format.TABLE,
+) -> None:
+    """Forecast from days in the past, and score the bands and errors by what came."""
+    known = patch_histories(store=store, table=history)
+    if without_largest and len(known.server):
+        known = known.without_tenant(known.largest_tenant)
+    cuts = [_day(text) for text in cut] if cut else quarterly_cuts(known)
+    if not cuts:
+        raise ValueError(
+            "the history is too short: no day has two years of visible updates before it and 26 weeks after it"
+            " (name a day with --cut)"
+        )
+    with progress() as report:
+        scored = backtest(known, sorted(set(cuts)), seed=seed, report=report)
+    if how is not Format.TABLE:
+        write_answer(scored, scored.to_dicts(), how)
+        return
+    show(scored.with_columns(pl.col("cut").cast(pl.String).fill_null("all")), title="26 weeks from each cut", rows=100)
+    pooled = scored.row(-1, named=True)
+    told = (
+        f"90 % bands hold {pooled['cover_90']:.0f} % of the weeks, 50 % bands {pooled['cover_50']:.0f} %. The error"
+        f" (CRPS) is {pooled['crps']:.1f} points of share; {pooled['crps_last_value']:.1f} if nothing changed,"
+        f" {pooled['crps_constant_rate']:.1f} at a constant rate."
+    )
+    sentences([told])
+
+
+def _print_calibration(found: Calibration, how: Format) -> None:
+    answer = calibration_answer(found)
+    rows = pl.DataFrame(answer["hazards"])
+    if how is not Format.TABLE:
+        write_answer(rows, answer, how)
+        return
+    percent = pl.col("rate_per_week", "low", "high") * 100
+    title = f"Percent a week that change, with 90 % range ({found.definition}, {found.from_on} to {found.to_on})"
+    show(rows.with_columns(percent), title=title)
+    sentences(
+        [
+            f"{name.replace('_', ' ')}: {each['value']:.1f} ({each['low']:.1f} to {each['high']:.1f})"
+            for name, each in answer["multipliers"].items()
+        ]
+    )
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the app these commands."""
+    app.command("calibrate", epilog="Example: enforcement calibrate --history patching.csv --out mine.toml")(
+        calibrate_command
+    )
+    app.command("backtest", epilog="Example: enforcement backtest --history patching.csv --cut 2024-01-30")(
+        backtest_command
+    )

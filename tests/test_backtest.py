@@ -1,0 +1,87 @@
+"""Back-tests and calibration from the command line, on made-up and on real history."""
+
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from worlds import answer, refused, store_of
+
+from enforcement.assumptions import parse_assumptions
+from enforcement.backtest import shipped_cuts
+from enforcement.shipped import load_assumptions
+
+HEADER = "server,tenant,build,first_seen_at,last_seen_at,messages\n"
+
+
+@pytest.fixture(scope="module")
+def table(real_data: Path) -> Path:
+    return real_data / "patch_history.csv"
+
+
+@pytest.fixture(scope="module")
+def scored(table: Path) -> pl.DataFrame:
+    cuts = [part for cut in shipped_cuts() for part in ("--cut", str(cut))]
+    return pl.DataFrame(answer("backtest", "--history", table, *cuts), infer_schema_length=None)
+
+
+def test_bands_hold_on_real_history(scored: pl.DataFrame) -> None:
+    """Over 14 quarterly cuts 90 % bands hold 75 to 99 % of all weeks, 50 % bands 30 to 70 %."""
+    pooled = scored.row(-1, named=True)
+    assert (scored["cut"][0], scored["cut"][13], pooled["cut"]) == (str(date(2022, 2, 1)), str(date(2025, 4, 29)), None)
+    assert 75 <= pooled["cover_90"] <= 99
+    assert 30 <= pooled["cover_50"] <= 70
+
+
+def test_forecasts_beat_naive_ones_on_real_history(scored: pl.DataFrame) -> None:
+    """CRPS is at most 0.7 of the better naive forecast, whose own are known, and lower than each at 9 cuts or more."""
+    pooled, cuts = scored.row(-1, named=True), scored.head(14)
+    assert pooled["crps_last_value"] == pytest.approx(16.5, abs=0.5)
+    assert pooled["crps_constant_rate"] == pytest.approx(28.3, abs=0.5)
+    assert pooled["crps"] <= 0.7 * min(pooled["crps_last_value"], pooled["crps_constant_rate"])
+    for naive in ("crps_last_value", "crps_constant_rate"):
+        assert (cuts["crps"] < cuts[naive]).sum() >= 9
+
+
+def test_calibrating_counts_what_the_prototype_counted(table: Path, tmp_path: Path) -> None:
+    """1,053 changes in 26,185 server-weeks in support, 66 out of it; the file reads back; run twice, same bytes."""
+    one, two = tmp_path / "one.toml", tmp_path / "two.toml"
+    found = answer("calibrate", "--history", table, "--out", one)
+    states = pl.DataFrame(found["hazards"]).group_by("state").agg(pl.col("events", "server_weeks").sum()).sort("state")
+    assert states["events"].to_list() == [1053, 66]
+    assert states["server_weeks"].to_list() == pytest.approx([26_185, 2_611], abs=2)
+    answer("calibrate", "--history", table, "--out", two)
+    assert one.read_bytes() == two.read_bytes()
+    made = parse_assumptions(one.read_text(encoding="utf-8"), source="one.toml")
+    assert made.factors == load_assumptions().factors
+    assert made.hazards is not None
+    assert made.hazards.supported[0].events == 96
+    assert "2019-04-29 to 2026-07-14" in made.hazards.supported[0].source
+
+
+def test_the_two_definitions_are_kept_apart(table: Path, tmp_path: Path) -> None:
+    """In gaps changes come sooner after an update; the file says which definition its numbers have."""
+    out = tmp_path / "interval.toml"
+    found = answer("calibrate", "--history", table, "--definition", "interval", "--out", out)
+    assert found["definition"] == "interval"
+    assert found["hazards"][0]["rate_per_week"] > 0.08
+    assert "; interval" in out.read_text(encoding="utf-8")
+
+
+def test_too_short_a_history_says_so(tmp_path: Path) -> None:
+    """One line tells how many changes there are and how many are wanted."""
+    short = tmp_path / "short.csv"
+    short.write_text(HEADER + "a,t,15.1.2507.9,2022-06-01,2022-09-01,5\n")
+    said = refused("calibrate", "--history", short)
+    assert "0 changes of a missing update in 3 server-weeks (expected 30 or more" in said
+    short.write_text(HEADER)
+    assert "0 changes (expected 30 or more)" in refused("calibrate", "--history", short)
+    assert "too short" in refused("backtest", "--history", short)
+    assert "is no day" in refused("backtest", "--history", short, "--cut", "soon")
+
+
+def test_the_stores_sightings_are_taken(tmp_path: Path) -> None:
+    """Without a table the store is asked; its few sightings are too few."""
+    rows = [("2022-06-01T10:00", "mx.t.example", "15.1.2507.9"), ("2022-09-20T10:00", "mx.t.example", "15.1.2507.12")]
+    store = store_of(tmp_path / "t.duckdb", [*rows])
+    assert "changes" in refused("calibrate", "--store", store)
