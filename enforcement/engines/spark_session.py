@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -184,6 +185,8 @@ def _expect_java() -> None:
 
 def _gateway(master: str, log: IO[bytes]) -> Any:
     """Start the JVM, whose words go to a log: they are not for the user."""
+    # Where pandas is installed too, PySpark warns of its version; nothing here goes through pandas.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
     try:
         from pyspark import SparkConf, SparkContext
         from pyspark.errors import PySparkException
