@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,6 +14,23 @@ from typer.exceptions import TyperException
 from enforcement import intake, printing, report, shipped, workbench
 from enforcement.check import Severity
 from enforcement.commands import forecast
+from enforcement.commands.options import (
+    AsOf,
+    Assumed,
+    Engine,
+    From,
+    How,
+    Master,
+    Pauses,
+    Policies,
+    Rules,
+    StorePath,
+    ThePolicy,
+    To,
+    Traffic,
+    day,
+    time,
+)
 from enforcement.export.write import RefusedError
 from enforcement.importers.sources import find_sources
 from enforcement.policy_text import policy_schema
@@ -26,8 +43,6 @@ from enforcement.workbench import DEFAULT_STORE, Order, Setting
 _USAGE: Final = 2
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130
-_FIRST_YEAR: Final = 1970
-_LAST_YEAR: Final = 2999
 _PAIR: Final = "\x1f"  # between a key and its value
 
 app = typer.Typer(
@@ -39,59 +54,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 forecast.add_to(app)
-
-
-def _day(text: str) -> date:
-    today = datetime.now(tz=UTC).date()
-    if text in ("today", "yesterday"):
-        return today - timedelta(days=text == "yesterday")
-    try:
-        return _known(date.fromisoformat(text))
-    except ValueError:
-        raise typer.BadParameter(f"{text[:40]!r} is no day (expected e.g. 2026-10-31, today or yesterday)") from None
-
-
-def _known(day: date) -> date:
-    """Refuse days that no calendar of ours reaches."""
-    if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
-        raise ValueError(day)
-    return day
-
-
-def _time(text: str) -> datetime:
-    try:
-        read = datetime.fromisoformat(text)
-        _known(read.date())
-    except ValueError:
-        raise typer.BadParameter(f"{text[:40]!r} is no time (expected e.g. 2026-10-31T14:05, in UTC)") from None
-    return read.astimezone(UTC).replace(tzinfo=None) if read.tzinfo else read
-
-
-StorePath = Annotated[
-    Path,
-    typer.Option(
-        "--store", metavar="PATH", help="The DuckDB file with the mail history.", show_default="data/traffic.duckdb"
-    ),
-]
-How = Annotated[Format, typer.Option("--format", help="How the answer is written to standard output.")]
-From = Annotated[date | None, typer.Option("--from", parser=_day, metavar="D", help="The first day that counts.")]
-To = Annotated[date | None, typer.Option("--to", parser=_day, metavar="D", help="The last day that counts.")]
-AsOf = Annotated[date | None, typer.Option("--as-of", parser=_day, metavar="D", help="Know nothing of later days.")]
-Assumed = Annotated[str, typer.Option("--assumptions", metavar="FILE", help="A shipped name or a TOML file.")]
-Pauses = Annotated[Path | None, typer.Option("--pauses", metavar="FILE", help="Pauses taken: CSV tenant,from,days.")]
-Traffic = Annotated[
-    str | None,
-    typer.Option("--traffic", metavar="PATH", help="Parquet to replay where it lies, instead of the store."),
-]
-Engine = Annotated[
-    str | None, typer.Option("--engine", metavar="ENGINE", help="What reads --traffic: duckdb, polars or spark.")
-]
-Master = Annotated[
-    str | None, typer.Option("--master", metavar="URL", help="The Spark cluster, e.g. spark://host:7077 [local[*]].")
-]
-Rules = Annotated[str, typer.Option("--policy", metavar="POLICY", help="The policy whose rules judge the builds.")]
-ThePolicy = Annotated[str, typer.Argument(metavar="POLICY", help="A shipped name or a TOML file.")]
-Policies = Annotated[list[str], typer.Argument(metavar="POLICY…", help="Shipped names or TOML files.")]
 
 
 @app.command(epilog="Example: enforcement sample --messages 100000 --seed 7 --store data/small.duckdb")
@@ -139,7 +101,7 @@ def import_(
 @app.command(epilog="Example: enforcement forget 3; enforcement forget --before 2025-01-01")
 def forget(
     import_id: Annotated[int | None, typer.Argument(metavar="[IMPORT]", help="Its number; see `imports`.")] = None,
-    before: Annotated[date | None, typer.Option(parser=_day, metavar="D", help="All rows before this day.")] = None,
+    before: Annotated[date | None, typer.Option(parser=day, metavar="D", help="All rows before this day.")] = None,
     store: StorePath = DEFAULT_STORE,
 ) -> None:
     """Remove an import, or all rows before a day."""
@@ -209,8 +171,7 @@ def replay(
     with progress() as report:
         results = workbench.replay_policies(policies, setting, tell=say, report=report)
     if out is not None:
-        for result in results:
-            write_tables(result, out)
+        write_tables(results, out)
         say(f"tables in {out}, a folder each policy: who is hit, how much, in which stage, and when")
     printing.replays(results, how)
     if any("fail" in result.guardrails["state"] for result in results):
@@ -251,7 +212,7 @@ def compare(
 def explain(
     policy: ThePolicy,
     server: Annotated[str, typer.Option(metavar="S", help="The server that handed the mail over.")],
-    at: Annotated[datetime, typer.Option(parser=_time, metavar="T", help="When, in UTC.")],
+    at: Annotated[datetime, typer.Option(parser=time, metavar="T", help="When, in UTC.")],
     build: Annotated[str | None, typer.Option(metavar="B", help="The build, instead of the last one seen.")] = None,
     assumptions: Assumed = "default",
     pauses: Pauses = None,

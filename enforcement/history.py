@@ -11,7 +11,7 @@ import narwhals as nw
 import polars as pl
 import pyarrow as pa
 
-from enforcement.schema import HANDOVER_DAYS, conform, day_from_number
+from enforcement.schema import day_from_number
 
 
 class Period(NamedTuple):
@@ -59,13 +59,6 @@ class History:
     imports: pl.DataFrame
     are_times_rounded: bool
     fingerprint: str
-
-    @cached_property
-    def days(self) -> pl.DataFrame:
-        """All hand-overs counted by server, build, route and day: HANDOVER_DAYS; large when the history is."""
-        keys = ["build_id", "server_id", "day", "route"]
-        found = self.traffic.collected(self.traffic.days).group_by(keys).agg(pl.col("messages").sum())
-        return conform(found.with_columns(pl.col("day").cast(pl.Int32)), HANDOVER_DAYS, what="hand-overs").sort(keys)
 
     def period(self) -> Period:
         """Give the first and last day with a hand-over; a history without any is an error."""

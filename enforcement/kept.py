@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from enforcement import __version__
 from enforcement.course import Course
 from enforcement.exposed import Exposed
 from enforcement.exposure import Counts, Exposure
@@ -42,7 +41,6 @@ _RESTS_ON: Final = {
 }  # fmt: skip
 _RISK_RESTS_ON: Final = {"count_private_updates", "rules", "minimum_builds"}
 _MOST_KEPT: Final = 40  # each some megabytes
-_FORMAT: Final = 1
 _COUNTS: Final[Schema] = {"cell": pl.Int64, "messages": pl.Int64}
 _DAYS: Final[Schema] = {"day": pl.Date, "at_risk": pl.Boolean}
 _GROUPS: Final[Schema] = {"product": pl.String, "decile": pl.Int8, "at_risk": pl.Boolean}
@@ -57,11 +55,11 @@ _UNREADABLE: Final = (OSError, ValueError, pl.exceptions.PolarsError)
 def key_of(policy: Policy, period: Period, rests_on: Mapping[str, str], *, risk_by: Policy | None = None) -> str:
     """Name what is exposed to a policy: the same as long as only stages change.
 
-    `rests_on`: hashes of the traffic, the catalogue and the pauses.
+    `rests_on`: hashes of the traffic, the catalogue, the pauses and the program, and the last day known.
     """
     rules = policy.model_dump(mode="json", by_alias=True, include=_RESTS_ON)
     risk = (risk_by or policy).model_dump(mode="json", by_alias=True, include=_RISK_RESTS_ON)
-    told = json.dumps([_FORMAT, __version__, rules, risk, [str(day) for day in period], dict(rests_on)], sort_keys=True)
+    told = json.dumps([rules, risk, [str(day) for day in period], dict(rests_on)], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import zlib
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Final
@@ -69,6 +70,15 @@ def tenant_name(text: str) -> str:
     if not name.isprintable():
         raise ValueError(f"not a tenant name: {shown(text)} (expected printable characters only)")
     return name
+
+
+def minute_offset(server: str) -> int:
+    """Give the minute of the hour at which a server's window starts under `spread`.
+
+    >>> minute_offset("mail.contoso.example")
+    16
+    """
+    return zlib.crc32(server.encode()) % 60
 
 
 def tenant_of(server: str) -> str:

@@ -72,7 +72,7 @@ def plan(name: str, asked: Asked, out: Path) -> Plan:
     """Hash what a run rests on: notebook, code, libraries, parameters, policies, assumptions, catalogue, traffic."""
     inputs: dict[str, Any] = {
         "notebook": _sha256((NOTEBOOKS / f"{name}.ipynb").read_bytes()),
-        "code": _code_hash(),
+        "code": shipped.program_hash(),
         "versions": versions(),
         # `run` names the run itself; the store is told by what it holds, wherever it lies.
         "parameters": asked.model_dump(mode="json", exclude={"store", "run"}),
@@ -83,12 +83,6 @@ def plan(name: str, asked: Asked, out: Path) -> Plan:
     told = json.dumps([name, inputs], sort_keys=True).encode()
     run = _sha256(told)[:_ID_LENGTH]
     return Plan(name=name, asked=asked, inputs=inputs, run=run, folder=out / name / run)
-
-
-def _code_hash() -> str:
-    files = sorted([*CODE.rglob("*.py"), *TEMPLATE.iterdir()])
-    told = [(str(path.relative_to(CODE)), _sha256(path.read_bytes())) for path in files if path.is_file()]
-    return _sha256(json.dumps(told).encode())
 
 
 def versions() -> dict[str, str]:

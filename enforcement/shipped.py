@@ -1,5 +1,7 @@
 """What the project ships in data/: the catalogue, the policies, the assumptions; and files like them of one's own."""
 
+import hashlib
+import json
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -12,6 +14,15 @@ from enforcement.sample_shape import Shape, parse_shape
 
 DATA: Final = Path(__file__).resolve().parent.parent / "data"
 _LARGEST_FILE: Final = 1_000_000  # bytes; nobody writes more by hand
+
+
+@cache
+def program_hash() -> str:
+    """Hash the program itself: what it worked out may be kept only as long as it is the same."""
+    code = Path(__file__).parent
+    files = sorted(path for path in code.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    told = [(str(path.relative_to(code)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 @cache

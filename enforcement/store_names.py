@@ -1,6 +1,5 @@
 """The ids of servers and builds in a store: those that are there, and new ones as they come."""
 
-import zlib
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -11,7 +10,7 @@ import polars as pl
 
 from enforcement.builds import Build, Hop
 from enforcement.importers.batch import names_and_places
-from enforcement.names import server_name, shown, tenant_name, tenant_of
+from enforcement.names import minute_offset, server_name, shown, tenant_name, tenant_of
 from enforcement.schema import BUILDS, SERVERS, conform
 from enforcement.store_connection import StoreError, registered
 
@@ -89,7 +88,7 @@ class Names:
     def offsets(self) -> npt.NDArray[np.uint8]:
         """Give the minute at which each server's own hour begins, by server_id."""
         offsets = np.zeros(self._next_server, dtype=np.uint8)
-        offsets[list(self._servers.values())] = [offset_of(name) for name in self._servers]
+        offsets[list(self._servers.values())] = [minute_offset(name) for name in self._servers]
         return offsets
 
     def write(self, connection: duckdb.DuckDBPyConnection) -> int:
@@ -98,7 +97,7 @@ class Names:
         first_said: dict[int, str] = {}
         for server_id, tenant in self._said:
             first_said.setdefault(server_id, tenant)
-        rows = [(i, name, first_said.get(i) or tenant_of(name), offset_of(name)) for i, name in self._new_servers]
+        rows = [(i, name, first_said.get(i) or tenant_of(name), minute_offset(name)) for i, name in self._new_servers]
         self._tenants.update((i, tenant) for i, _, tenant, _ in rows)
         servers = pl.DataFrame(rows, schema=dict(SERVERS), orient="row")
         builds = pl.DataFrame(self._new_builds, schema=dict(BUILDS), orient="row")
@@ -106,11 +105,6 @@ class Names:
             connection.execute("insert into raw.servers from new_servers")
             connection.execute("insert into raw.builds from new_builds")
         return len({i for i, tenant in self._said if self._tenants[i] != tenant})
-
-
-def offset_of(server: str) -> int:
-    """Give the minute of the hour at which a server's window starts under `spread`."""
-    return zlib.crc32(server.encode()) % 60
 
 
 def _used(places: Places, n: int) -> Places:

@@ -177,7 +177,7 @@ def _replayed(
 ) -> Replay:
     """Replay a policy on what is kept of the history; what is not kept is read."""
     exposed = _exposed(history, policy, background, setting, risk_by=risk_by)
-    key = key_of(policy, exposed.period, _rests_on(setting, history), risk_by=risk_by)
+    key = _key(history, policy, setting, exposed.period, risk_by)
     by_server = _kept(setting).by_server(
         key,
         policy.stage_starts,
@@ -190,9 +190,15 @@ def _exposed(
     history: History, policy: Policy, background: Background, setting: Setting, *, risk_by: Policy | None = None
 ) -> Exposed:
     period = setting.period(history)
-    key = key_of(policy, period, _rests_on(setting, history), risk_by=risk_by)
+    key = _key(history, policy, setting, period, risk_by)
     make = partial(expose, history, policy, background, period, risk_by=risk_by)
     return _kept(setting).exposed(key, period, make)
+
+
+def _key(history: History, policy: Policy, setting: Setting, period: Period, risk_by: Policy | None) -> str:
+    # Clock starts can lie behind the last hand-over: the last day known says more than the period.
+    known = {"program": shipped.program_hash(), "known to": str(setting.to_on)}
+    return key_of(policy, period, _rests_on(setting, history) | known, risk_by=risk_by)
 
 
 def _kept(setting: Setting) -> Kept:

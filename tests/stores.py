@@ -5,8 +5,9 @@ from typing import Any
 
 import polars as pl
 
+from enforcement.history import History
 from enforcement.importers.batch import Batch
-from enforcement.schema import HANDOVERS, REJECTS, SIGHTINGS
+from enforcement.schema import HANDOVER_DAYS, HANDOVERS, REJECTS, SIGHTINGS, conform
 from enforcement.store import ImportRecord, Store
 
 START = datetime(2026, 1, 31, 7, 5, 9)
@@ -43,3 +44,10 @@ def batch(rows: list[Row], rejects: int = 0, sightings: list[tuple[Any, ...]] | 
 
 def add(store: Store, rows: list[Row], *, sha256: str = "a", rejects: int = 0, **options: object) -> ImportRecord:
     return store.add(source=f"{sha256}.csv", sha256=sha256, options=options, batches=[batch(rows, rejects)])
+
+
+def days_of(history: History) -> pl.DataFrame:
+    """All hand-overs counted by server, build, route and day: HANDOVER_DAYS."""
+    keys = ["build_id", "server_id", "day", "route"]
+    found = history.traffic.collected(history.traffic.days).group_by(keys).agg(pl.col("messages").sum())
+    return conform(found.with_columns(pl.col("day").cast(pl.Int32)), HANDOVER_DAYS, what="hand-overs").sort(keys)

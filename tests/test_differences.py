@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from stores import days_of
 from worlds import answer, refused, run, store_of
 
 from enforcement import workbench
@@ -91,6 +92,12 @@ def test_one_policy_alone_is_refused(store: Path) -> None:
     assert "nothing to be compared with" in refused("compare", "ninety-days", "--store", store)
 
 
+def test_policies_of_one_name_do_not_write_over_each_other(store: Path, tmp_path: Path) -> None:
+    told = refused("replay", "ninety-days", "ninety-days", "--store", store, "--out", tmp_path / "out")
+    assert "2 policies are named 'ninety-days'" in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_second_pass_goes_out_as_parquet(store: Path, tmp_path: Path) -> None:
     """Who is hit in which stage and when; servers' stages add up to what the stages hold."""
     done = run("replay", "ninety-days", "--store", store, "--out", tmp_path, "--format", "json")
@@ -119,7 +126,7 @@ def test_the_risk_left_is_measured_by_one_set_of_rules(store: Path) -> None:
     with open_store(store) as opened:
         history = opened.history()
         measure = standings(history.builds, load_catalogue(), policies[0]).select("build_id", "vulnerable_from")
-        days = history.days.join(measure, on="build_id")
+        days = days_of(history).join(measure, on="build_id")
         vulnerable = days.filter(pl.col("vulnerable_from") <= pl.col("day"))["messages"].sum()
         own = workbench.replay_policies([few], Setting(store=store))[0]
         assert 0 < own.totals["vulnerable"] < vulnerable

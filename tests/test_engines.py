@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 from spark_cluster import expect_spark
+from stores import days_of as counted_by_day
 from worlds import answer, refused, run
 
 from enforcement.engines import duckdb, lakes, polars, spark
@@ -55,7 +56,7 @@ def rows_of(history: History) -> pl.DataFrame:
 
 
 def days_of(history: History) -> pl.DataFrame:
-    return _named(history.days, history).sort(pl.all())
+    return _named(counted_by_day(history), history).sort(pl.all())
 
 
 def _named(frame: pl.DataFrame, history: History) -> pl.DataFrame:

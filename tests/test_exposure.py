@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from examples import policy
+from stores import days_of
 
 from enforcement import sample, shipped
 from enforcement.course import Background, course
@@ -60,7 +61,8 @@ def test_duckdb_and_polars_count_alike(history: History, window: str) -> None:
     traffic = polars_traffic(history.traffic.frame.collect(backend="polars").to_native())
     segments = course(history, to, BACKGROUND).segments
     groups = (
-        history.days.select("server_id", "build_id")
+        days_of(history)
+        .select("server_id", "build_id")
         .unique()
         .with_columns(
             product=pl.lit("Exchange Server 2019"),
@@ -83,7 +85,8 @@ def test_both_passes_judge_alike(history: History) -> None:
     to = policy()
     segments = course(history, to, BACKGROUND).segments
     groups = (
-        history.days.select("server_id", "build_id")
+        days_of(history)
+        .select("server_id", "build_id")
         .unique()
         .with_columns(product=pl.lit(""), decile=pl.lit(1, pl.Int8), risk_from=NEW_YEAR)
     )
@@ -150,10 +153,12 @@ def test_the_fleet_is_the_same_from_few_rows_as_from_all(history: History) -> No
     table = course(history, policy(), BACKGROUND).standings
     on = steps(history.period())
     few = last_days(history.traffic, on)
-    assert few.height < history.days.height / 2
-    assert standing_by_day(few, table, policy(), on).equals(standing_by_day(history.days, table, policy(), on))
-    seen = history.days.group_by("server_id", "build_id", "route").agg(
-        first_seen_on=pl.col("day").min(), last_seen_on=pl.col("day").max(), messages=pl.col("messages").sum()
+    assert few.height < days_of(history).height / 2
+    assert standing_by_day(few, table, policy(), on).equals(standing_by_day(days_of(history), table, policy(), on))
+    seen = (
+        days_of(history)
+        .group_by("server_id", "build_id", "route")
+        .agg(first_seen_on=pl.col("day").min(), last_seen_on=pl.col("day").max(), messages=pl.col("messages").sum())
     )
     assert handed_over(history.traffic).equals(seen.sort("server_id", "build_id", "route"))
 
@@ -167,7 +172,8 @@ def test_the_second_pass_knows_any_number_of_stages(history: History, n_stages: 
     polars = polars_traffic(history.traffic.frame.collect(backend="polars").to_native())
     assert by_server.equals(exposure_by_server(polars, segments, risk_of(history), to, PERIOD))
     groups = (
-        history.days.select("server_id", "build_id")
+        days_of(history)
+        .select("server_id", "build_id")
         .unique()
         .with_columns(product=pl.lit(""), decile=pl.lit(1), risk_from=NEW_YEAR)
     )

@@ -155,6 +155,23 @@ def test_the_key_knows_the_history_and_the_period() -> None:
     assert key_of(policy(stages="[{ block = 60 }]"), PERIOD, {"traffic": "1"}) == key
 
 
+def test_another_program_reads_anew(setting: Setting, reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier program worked out is not taken for what this one would."""
+    workbench.exposed_to(policy(), setting)
+    reads.clear()
+    monkeypatch.setattr("enforcement.shipped.program_hash", lambda: "another")
+    workbench.exposed_to(policy(), setting)
+    assert reads.count("times") == 1
+
+
+def test_what_is_known_of_later_days_counts(setting: Setting, reads: list[str]) -> None:
+    """A clock start behind the last hand-over is known without a last day, and not with one."""
+    workbench.exposed_to(policy(), setting)
+    reads.clear()
+    workbench.exposed_to(policy(), replace(setting, to_on=PERIOD.to_on))
+    assert reads.count("times") == 1
+
+
 def test_every_part_of_a_policy_is_placed() -> None:
     """A new key of the policy file must be said to count or not."""
     does_not_count = {

@@ -66,7 +66,8 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("report",),
     ("answers",),
     ("terminal",),
-    ("printing", "commands.forecast"),
+    ("printing", "commands.options"),
+    ("commands.forecast",),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}

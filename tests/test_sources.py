@@ -5,6 +5,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from stores import days_of
 
 from enforcement.importers.sources import Source, find_sources
 from enforcement.store import ImportRecord, Store, StoreError, create_store, open_store
@@ -148,11 +149,11 @@ def test_the_real_sample(real_data: Path, tmp_path: Path) -> None:
     assert (record.rows_read, record.rows_stored, record.rows_rejected) == (12_800, 12_786, 14)
     with open_store(tmp_path / "all") as store:
         history = store.history()
-        handed = history.days.join(history.builds, on="build_id")
+        handed = days_of(history).join(history.builds, on="build_id")
         assert (handed["server_id"].n_unique(), handed["build"].n_unique()) == (734, 138)
         routes = dict(store.query("select route, sum(messages) from traffic group by all").rows())
         assert routes == {"relayed": 11_554, "through cloud": 1_232}
-        assert store.history(to_on=date(2019, 1, 1)).days.is_empty()
+        assert days_of(store.history(to_on=date(2019, 1, 1))).is_empty()
     with create_store(tmp_path / "own") as store:
         _add_all(store, find_sources(path, own_hosts=["*.protection.outlook.com"]))
         routes = dict(store.query("select route, sum(messages) from traffic group by all").rows())

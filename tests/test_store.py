@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import START, Row, add, batch, handover
+from stores import START, Row, add, batch, days_of, handover
 
 from enforcement.importers.batch import Batch
 from enforcement.names import tenant_of
@@ -292,7 +292,7 @@ def test_any_order_of_adding_and_forgetting(
         assert frame[column].is_unique().all()
     messages = Counter((row[1], row[2], row[4], row[0].date(), row[5]) for row in expected for _ in range(row[6]))
     history = store.history()
-    days = history.days.join(history.servers, on="server_id").join(history.builds, on="build_id")
+    days = days_of(history).join(history.servers, on="server_id").join(history.builds, on="build_id")
     assert {
         tuple(key): n for *key, n in days.select("server", "build", "hop", "day", "route", "messages").rows()
     } == messages
@@ -311,7 +311,7 @@ def test_the_history_of_a_store(path: Path) -> None:
     with open_store(path) as store:
         history = store.history(to_on=date(2026, 1, 31))
         whole = store.history()
-        assert history.days.select("day", "route", "messages").rows() == [(date(2026, 1, 31), "direct", 2)]
+        assert days_of(history).select("day", "route", "messages").rows() == [(date(2026, 1, 31), "direct", 2)]
         assert whole.period() == (date(2026, 1, 31), date(2026, 2, 1))
         assert not whole.are_times_rounded
         assert whole.imports.height == 1

@@ -1,8 +1,7 @@
 """The commands that ask what may happen."""
 
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import polars as pl
 import typer
@@ -11,30 +10,11 @@ from enforcement import shipped
 from enforcement.assumptions_text import assumptions_text
 from enforcement.backtest import backtest, quarterly_cuts
 from enforcement.calibrate import Calibration, Definition, assumptions_of, calibrate, calibration_answer
+from enforcement.commands.options import AsOf, From, How, StorePath, day
 from enforcement.seen_patching import patch_histories
 from enforcement.terminal import Format, progress, say, sentences, show, write_answer
 from enforcement.workbench import DEFAULT_STORE
 
-_FIRST_YEAR: Final = 1970
-_LAST_YEAR: Final = 2999
-
-
-def _day(text: str) -> date:
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text[:40]!r} is no day (expected e.g. 2024-01-30)") from None
-    if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
-        raise typer.BadParameter(f"{text[:40]!r} is no day of {_FIRST_YEAR} to {_LAST_YEAR}")
-    return day
-
-
-_Store = Annotated[
-    Path,
-    typer.Option(
-        "--store", metavar="PATH", help="The DuckDB file with the mail history.", show_default="data/traffic.duckdb"
-    ),
-]
 _History = Annotated[
     Path | None,
     typer.Option(
@@ -43,19 +23,14 @@ _History = Annotated[
         help="Instead of the store: server,tenant,build,first_seen_at,last_seen_at,messages.",
     ),
 ]
-_How = Annotated[Format, typer.Option("--format", help="How the answer is written to standard output.")]
 _Seed = Annotated[int, typer.Option(metavar="N", min=0, help="The same seed gives the same answer.")]
 
 
 def calibrate_command(
-    store: _Store = DEFAULT_STORE,
+    store: StorePath = DEFAULT_STORE,
     history: _History = None,
-    from_on: Annotated[
-        date | None, typer.Option("--from", parser=_day, metavar="D", help="The first day that counts.")
-    ] = None,
-    as_of: Annotated[
-        date | None, typer.Option("--as-of", parser=_day, metavar="D", help="Know nothing of later days.")
-    ] = None,
+    from_on: From = None,
+    as_of: AsOf = None,
     definition: Annotated[
         Definition, typer.Option(help="When a change counts: at the first sighting, or somewhere in the gap before it.")
     ] = Definition.AS_SEEN,
@@ -64,7 +39,7 @@ def calibrate_command(
     ] = "default",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write an assumptions file.")] = None,
     seed: _Seed = 1,
-    how: _How = Format.TABLE,
+    how: How = Format.TABLE,
 ) -> None:
     """Estimate from sightings how fast servers are patched, and make an assumptions file of it."""
     base = shipped.load_assumptions(assumptions)
@@ -86,7 +61,7 @@ def calibrate_command(
 
 
 def backtest_command(
-    store: _Store = DEFAULT_STORE,
+    store: StorePath = DEFAULT_STORE,
     history: _History = None,
     cut: Annotated[
         list[str] | None,
@@ -97,13 +72,13 @@ def backtest_command(
         bool, typer.Option("--without-largest", help="Leave out the tenant with most servers.")
     ] = False,
     seed: _Seed = 1,
-    how: _How = Format.TABLE,
+    how: How = Format.TABLE,
 ) -> None:
     """Forecast from days in the past, and score the bands and errors by what came."""
     known = patch_histories(store=store, table=history)
     if without_largest and len(known.server):
         known = known.without_tenant(known.largest_tenant)
-    cuts = [_day(text) for text in cut] if cut else quarterly_cuts(known)
+    cuts = [day(text) for text in cut] if cut else quarterly_cuts(known)
     if not cuts:
         raise ValueError(
             "the history is too short: no day has two years of visible updates before it and 26 weeks after it"

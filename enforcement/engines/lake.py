@@ -1,7 +1,6 @@
 """A history from rows with names as they were written: names are read once each, ids come back, rows stay there."""
 
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -15,7 +14,7 @@ from enforcement.builds import Build, Hop
 from enforcement.history import History, Traffic
 from enforcement.importers.batch import FIRST_ON, LAST_ON
 from enforcement.importers.table_rows import ROUTES
-from enforcement.names import excerpt, server_name, shown, tenant_name, tenant_of
+from enforcement.names import excerpt, minute_offset, server_name, shown, tenant_name, tenant_of
 from enforcement.rounded_times import FEWEST_MESSAGES, SUSPECT_SHARE
 from enforcement.schema import BUILDS, CLOCK_STARTS, SERVERS, Schema, conform, day_from_number, day_number
 
@@ -296,7 +295,7 @@ def _servers(came: pl.DataFrame, names: pl.DataFrame) -> tuple[pl.DataFrame, int
     named = names.drop_nulls("meant").select(server_id="n", server="meant").unique().sort("server_id")
     there = named.join(came.select("server_id").unique(), on="server_id", how="semi", maintain_order="left")
     rows = [
-        (server_id, server, tenant or tenant_of(server), zlib.crc32(server.encode()) % 60)
+        (server_id, server, tenant or tenant_of(server), minute_offset(server))
         for server_id, server, tenant in there.join(
             first, on="server_id", how="left", maintain_order="left"
         ).iter_rows()
@@ -317,7 +316,7 @@ def _traffic(
     day, messages = nw.col("day"), nw.col("messages")
     good = raw.filter(day >= _FIRST, day <= _LAST, messages >= 1, messages <= MOST_MESSAGES)
     offsets = maps["server"].drop_nulls("meant").select("server", "meant", server_id="n")
-    crcs = [zlib.crc32(name.encode()) % 60 for name in offsets["meant"]]
+    crcs = [minute_offset(name) for name in offsets["meant"]]
     servers = offsets.drop("meant").with_columns(pl.Series("minute_offset", crcs, dtype=pl.Int32))
     with_ids = good.join(engine.bring(pairs.select("build", "hop", "build_id")), on=["build", "hop"], how="inner")
     with_ids = with_ids.join(engine.bring(servers), on="server", how="inner")
