@@ -68,7 +68,7 @@ rows = st.lists(
         st.integers(0, 9),  # day
         st.integers(0, 5),  # group
         st.one_of(st.integers(0, 90), st.integers(0, CLOCKS - 1)),
-        st.integers(0, STILL),
+        st.one_of(st.integers(0, STILL - 1), st.just(STILL)),
         st.integers(1, 5),
     ),
     max_size=60,

@@ -58,3 +58,10 @@ def test_mail_that_is_not_subject_is_counted_by_its_reason(tmp_path: Path) -> No
         "cohort not started": 1,
     }
     assert result.totals["subject"] == 1
+
+
+def test_a_server_may_become_subject_on_the_last_day(tmp_path: Path) -> None:
+    """Support of 2016 ended on 14 October 2025: what comes on the last day of the history, the 15th, is subject."""
+    rows = [(f"2025-10-{day}T10:00", "mx.a.example", "15.1.2507.61") for day in (14, 15)]
+    (result,) = replay_policies(["ninety-days"], Setting(store=store_of(tmp_path / "traffic.duckdb", rows)))
+    assert (result.totals["read"], result.totals["subject"], result.n_spells) == (2, 1, 1)
