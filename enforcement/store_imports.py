@@ -22,6 +22,8 @@ from enforcement.store_records import ImportRecord, written_options
 from enforcement.store_spool import Days, Rows, Spool, by_day, who
 
 _ROUTES: Final = ("direct", "relayed", "through cloud")  # raw.route
+_MINUTE: Final = 60_000_000  # microseconds
+_MINUTES: Final = 60  # of an hour
 _LONGEST_EXCERPT: Final = 200
 _SHOWN_IMPORTS: Final = 5
 
@@ -167,9 +169,7 @@ _SIGHTED: Final = (
 )
 _INSERT_TRAFFIC: Final = """
 insert into raw.traffic
-select sent_at, (sent_at::date - date '1970-01-01')::smallint, minute(sent_at)::utinyint,
-    ((minute(sent_at) + 60 - minute_offset) % 60)::utinyint, server_id, build_id, route::varchar::raw.route, messages,
-    $import_id
+select sent_at, day, minute, minute_spread, server_id, build_id, route::varchar::raw.route, messages, $import_id
 from sorted
 """
 _INSERT_DAYS: Final = """
@@ -200,26 +200,36 @@ def _store_sorted(  # noqa: PLR0913 - the parts of one import
     """
     offsets, is_cloud = names.offsets(), names.is_cloud()
     n_done = 0
-    for rows, days in made_ahead((rows, by_day(rows)) for rows in spool.ranges()):
-        tables = {"sorted": _traffic(rows, offsets), "days": _days(days)}
-        with registered(connection, **tables):
+
+    def tables() -> Iterator[tuple[int, dict[str, pa.Table]]]:
+        for rows in spool.ranges():
+            days = by_day(rows)
+            found = {"sorted": _traffic(rows, offsets), "days": _days(days)}
+            yield len(rows.who), found | ({"seen": _seen(days, is_cloud)} if are_sighted else {})
+
+    for n_rows, found in made_ahead(tables()):
+        with registered(connection, **found):
             connection.execute(_INSERT_TRAFFIC, {"import_id": import_id})
             connection.execute(_INSERT_DAYS, {"import_id": import_id})
-        if are_sighted:
-            with registered(connection, seen=_seen(days, is_cloud)):
+            if are_sighted:
                 connection.execute(_INSERT_SEEN, {"import_id": import_id})
-        n_done += len(rows.who)
+        n_done += n_rows
         report(n_done, spool.rows)
 
 
 def _traffic(rows: Rows, offsets: npt.NDArray[np.uint8]) -> pa.Table:
     server_ids = rows.server_id
+    minutes = (rows.sent_at // _MINUTE).astype(np.int32)
+    minute = (minutes % _MINUTES).astype(np.uint8)
+    own = minute + (_MINUTES - offsets[server_ids])  # at most 119
     return pa.table(
         {
             "sent_at": pa.array(rows.sent_at, pa.timestamp("us")),
+            "day": (minutes // (24 * _MINUTES)).astype(np.int16),
+            "minute": minute,
+            "minute_spread": np.where(own < _MINUTES, own, own - np.uint8(_MINUTES)),
             "server_id": server_ids,
             "build_id": rows.build_id,
-            "minute_offset": offsets[server_ids],
             "route": pa.DictionaryArray.from_arrays(rows.route, _ROUTES),
             "messages": rows.messages,
         }

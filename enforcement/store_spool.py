@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 _HELD: Final = 8_000_000  # rows in memory (170 MB at most); more of them go to a file
-_RANGE: Final = 4_000_000  # rows sorted at a time
+_RANGE: Final = 2_000_000  # rows sorted at a time
 _SAMPLED: Final = 5_000  # every so many rows of a run tell where ranges can begin
 _DAY: Final = 86_400_000_000  # microseconds
 _UNITS: Final = (1_000_000, 1_000, 1)  # of times, in microseconds: most sources know seconds
@@ -90,7 +90,12 @@ def by_day(rows: Rows) -> Days:
 
 
 def _sorted(numbers: Longs) -> Longs:
-    return pl.Series(numbers).sort().to_numpy(writable=True)
+    return pl.Series(numbers).sort(multithreaded=False).to_numpy(writable=True)  # several threads take twice the work
+
+
+def _merged(runs: list[Longs]) -> Longs:
+    """Sort what is sorted in runs."""
+    return np.sort(np.concatenate(runs), kind="stable") if len(runs) > 1 else runs[0]  # this kind makes use of runs
 
 
 def packed(rows: Rows) -> Longs | None:
@@ -259,7 +264,7 @@ class Spool:
             numbers = [cut[0] for cut in cuts if len(cut) == 1]
             plain = [Rows(*cut) for cut in cuts if len(cut) > 1]
             if not plain and numbers:
-                yield unpacked(_sorted(np.concatenate(numbers)) if len(numbers) > 1 else numbers[0])
+                yield unpacked(_merged(numbers))
             elif plain:
                 plain += [unpacked(cut) for cut in numbers]
                 columns: list[Any] = [np.concatenate(parts) for parts in zip(*plain, strict=True)]

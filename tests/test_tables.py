@@ -269,6 +269,14 @@ def _read_in_pieces(data: bytes, at_once: int) -> tuple[list[str], list[tuple[ob
     return header, [row for rows, _ in found for row in rows.rows()], [row for _, bad in found for row in bad.rows()]
 
 
+@pytest.mark.parametrize("text", ["a\r,a\n", "a,a\r\na\r,b\n", "a,a\r"])
+@pytest.mark.parametrize("at_once", [5, 1_000_000])
+def test_a_lone_return_ends_a_line(text: str, at_once: int) -> None:
+    """As the careful reader has it; the quick one would drop it from a field."""
+    octets = f"one,two\n{text}".encode()
+    assert _read_in_pieces(octets, at_once) == _read_at_once(octets)
+
+
 @settings(deadline=None, max_examples=400)
 @given(st.sampled_from(["one,two\n", "one,two\r\n", '"o\nne",two\n', "one;two\n", "one,two\r", ""]), _TEXTS, st.data())
 def test_a_csv_may_be_cut_anywhere(header: str, text: str, data: st.DataObject) -> None:

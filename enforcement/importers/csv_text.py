@@ -89,12 +89,8 @@ class _Lines:
 def _blocks(stream: IO[bytes], octets_at_once: int) -> Iterator[bytes]:
     """Cut a text into blocks of UTF-8 that end where lines do; blank lines before all others are left out."""
     data = b""
-    is_first = True
     for more in _octets(stream, octets_at_once):
         data += more
-        if is_first:
-            data = data.removeprefix(_MARK)
-            is_first = False
         end = data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1  # the last octet may be half of a line's end
         if end:
             yield data[:end]
@@ -112,7 +108,7 @@ def _octets(stream: IO[bytes], octets_at_once: int) -> Iterator[bytes]:
     if len(data) < len(_MARK):
         data += stream.read(len(_MARK))
     if not data.startswith(_WIDE):
-        yield data
+        yield data.removeprefix(_MARK)
         while data := stream.read(octets_at_once):
             yield data
         return
@@ -167,7 +163,8 @@ def _some(records: Iterator[list[str] | csv.Error], lines: _Lines) -> list[list[
 
 def _plain_rows(block: bytes, delimiter: str, width: int) -> pl.DataFrame | None:
     """Split every line at the delimiters, or give None when that is not all there is to it."""
-    if block.startswith(_MARK):  # only at the beginning it means nothing
+    has_lone_returns = block.count(b"\r") != block.count(b"\r\n")  # they end lines too; polars drops some from fields
+    if has_lone_returns or block.startswith(_MARK):  # a mark only means nothing at the beginning
         return None
     schema = {str(place): pl.String for place in range(width)}
     try:
@@ -181,11 +178,11 @@ def _plain_rows(block: bytes, delimiter: str, width: int) -> pl.DataFrame | None
     text = pl.col(pl.String)
     if rows.select(pl.any_horizontal((text.str.len_bytes() > csv.field_size_limit()).any())).item():
         return None  # a reject, and no text that is as long
-    if b'"' not in block and b"\r" not in block:
+    if b'"' not in block:
         return rows
     is_quoted = text.str.starts_with('"') & text.str.ends_with('"') & (text.str.len_bytes() > 1)
     bare = rows.select(pl.when(is_quoted).then(text.str.slice(1, text.str.len_chars() - 2)).otherwise(text).name.keep())
-    return None if bare.select(pl.any_horizontal(text.str.contains('["\r]').any())).item() else bare
+    return None if bare.select(pl.any_horizontal(text.str.contains('"').any())).item() else bare
 
 
 def _odd_rows(records: list[list[str] | csv.Error], n_before: int, width: int) -> Piece:

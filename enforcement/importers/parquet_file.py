@@ -11,7 +11,8 @@ from pyarrow import compute, parquet
 from enforcement.importers.table_columns import chosen
 from enforcement.names import printable
 
-_ROWS_AT_ONCE: Final = 1_000_000
+_ROWS_AT_ONCE: Final = 2_000_000
+_LARGE_GROUP: Final = 64 * 1024**2  # octets; larger row groups are read through a buffer, others at once
 _BUFFER: Final = 1024**2  # octets read ahead of a column
 
 
@@ -22,12 +23,15 @@ class ParquetRows:
         self._path = path
         with _told(path), parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
-            self.n_rows: int = file.metadata.num_rows
+            groups = file.metadata
+            self.n_rows: int = groups.num_rows
             places, self.notes = chosen(schema.names, path)
             self._columns = {name: schema.names[place] for name, place in places.items()}
             kinds = {name: schema.types[place] for name, place in places.items()}
         for name, kind in kinds.items():
             _expect_kind(path, name, kind)
+        largest = max((groups.row_group(place).total_byte_size for place in range(groups.num_row_groups)), default=0)
+        self._buffer = _BUFFER if largest > _LARGE_GROUP else 0
         self._texts = [self._columns[name] for name, kind in kinds.items() if _is_text(kind) and name != "sent_at"]
 
     def pieces(self) -> Iterator[pl.DataFrame]:
@@ -35,9 +39,12 @@ class ParquetRows:
         n_before = 0
         with (
             _told(self._path),
-            parquet.ParquetFile(self._path, read_dictionary=self._texts, buffer_size=_BUFFER, pre_buffer=False) as file,
+            parquet.ParquetFile(
+                self._path, read_dictionary=self._texts, buffer_size=self._buffer, pre_buffer=False
+            ) as file,
         ):  # by Arrow: on a damaged file polars would print traces of its threads
-            for table in _together(file.iter_batches(_ROWS_AT_ONCE, columns=list(self._columns.values()))):
+            batches = file.iter_batches(_ROWS_AT_ONCE, columns=list(self._columns.values()), use_threads=False)
+            for table in _together(batches):
                 table.validate(full=True)  # polars trusts that text is text
                 columns = {name: _series(table.column(title).chunk(0)) for name, title in self._columns.items()}
                 if columns["sent_at"].dtype != pl.Datetime("us"):

@@ -29,7 +29,10 @@ class Meanings:
     def of(self, name: str, given: pl.Series) -> pl.Series:
         """Give the meaning of each text of a column; null where it has none, and for blanks that have no default."""
         n_blank = given.null_count()
-        texts, places = names_and_places(given) if n_blank < len(given) else ([], np.full(len(given), -1))
+        usual = _USUAL.get(name)
+        if n_blank == len(given):
+            return pl.repeat(usual, n_blank, dtype=pl.Enum([usual] if usual else []), eager=True).alias(name)
+        texts, places = names_and_places(given)
         known = self._known[name]
         if len(known) > _MOST_KNOWN:
             known.clear()
@@ -39,15 +42,24 @@ class Meanings:
             known.update(meant)
             known.update(dict.fromkeys(reasons))
         meanings = [known[text] for text in texts]
-        if meanings == texts and not n_blank and isinstance(given.dtype, pl.Enum):
-            return given.alias(name)  # as it is
-        usual = _USUAL.get(name)
+        if isinstance(given.dtype, pl.Enum) and not (n_blank and usual):
+            others = [place for place, text in enumerate(texts) if meanings[place] != text]
+            if all(meanings[place] is None for place in others):  # each text means itself, or nothing
+                return _without(given, others).alias(name)
         distinct = dict.fromkeys([usual, *meanings])
         distinct.pop(None, None)
         place_of: dict[str | None, int] = dict(zip(distinct, range(len(distinct)), strict=True)) | {None: -1}
         # The last one is where blanks look.
         new_places = np.fromiter(map(place_of.__getitem__, [*meanings, usual]), dtype=np.int64, count=len(texts) + 1)
         return column_of([text for text in distinct if text is not None], new_places[places]).alias(name)
+
+
+def _without(given: pl.Series, places: list[int]) -> pl.Series:
+    """Put null for some of the names of an Enum, by their places."""
+    if not places:
+        return given
+    is_none = pl.col(given.name).to_physical().is_in(places)
+    return given.to_frame().select(pl.when(~is_none).then(pl.col(given.name))).to_series()
 
 
 def judged(rows: pl.DataFrame, meanings: Meanings | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -36,7 +36,7 @@ def _parquet_batches(path: Path) -> Iterator[tuple[Batch, int, int]]:
     rows = ParquetRows(path)
     meanings = Meanings()
     n_read = 0
-    for piece in rows.pieces():
+    for piece in made_ahead(rows.pieces()):
         good, bad = judged(piece, meanings)
         n_read += piece.height
         yield _batch(good, bad, rows.notes), n_read, rows.n_rows
