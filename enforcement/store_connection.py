@@ -74,14 +74,29 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 @contextmanager
 def registered(connection: duckdb.DuckDBPyConnection, **tables: Any) -> Iterator[None]:  # noqa: ANN401 - Arrow's kinds
     """Let queries read Arrow tables by name."""
-    for name, table in tables.items():
+    lent = {name: _Lent(table) for name, table in tables.items()}
+    for name, table in lent.items():
         connection.register(name, table)
     try:
         yield
     finally:
-        for name in tables:
+        for name, table in lent.items():
+            table.take_back()
             with suppress(duckdb.Error):
                 connection.unregister(name)
+
+
+class _Lent:
+    """A table that can be taken back: until a transaction ends, the engine holds all that was registered in it."""
+
+    def __init__(self, table: Any) -> None:  # noqa: ANN401 - Arrow's kinds
+        self._table = table
+
+    def take_back(self) -> None:
+        self._table = None
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
 
 
 def one_line(problem: Exception) -> str:

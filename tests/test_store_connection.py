@@ -5,13 +5,16 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from pathlib import Path
 
 import duckdb  # noqa: TID251 - to look behind the door
+import pyarrow as pa
 import pytest
 from stores import add, handover
 
 from enforcement.store import StoreError, create_store, open_store
+from enforcement.store_connection import connect, registered, transaction
 from enforcement.store_tables import STORE_VERSION
 
 
@@ -98,21 +101,26 @@ _IMPORTING = """
     import sys, time
     import polars as pl
     from datetime import datetime
+    from enforcement import store_spool
     from enforcement.importers.batch import Batch
-    from enforcement.schema import HANDOVERS, REJECTS, SIGHTINGS
+    from enforcement.schema import HANDOVERS, REJECTS
     from enforcement.store import create_store
 
-    n = 300_000
+    n, step = 300_000, 30_000
+    store_spool._HELD, store_spool._RANGE = 2 * step, step  # little memory: most goes through a file, in ranges
     frame = pl.select(
         sent_at=datetime(2026, 3, 1) + pl.duration(seconds=pl.int_range(n)),
         server=pl.format("s{}.example", pl.int_range(n) % 5000), build=pl.lit("15.1.2507.61"), tenant=pl.lit(None),
         hop=pl.lit("smtp"), route=pl.lit("direct"), messages=1,
     ).cast(dict(HANDOVERS))
     rejects = pl.select(position=pl.int_range(n), reason=pl.lit("r"), excerpt=pl.lit("e")).cast(dict(REJECTS))
-    batch = Batch(handovers=frame, sightings=pl.DataFrame(schema=dict(SIGHTINGS)), rejects=rejects, rows_read=2 * n)
+    batches = [
+        Batch(handovers=frame[at:at + step], sightings=None, rejects=rejects[at:at + step], rows_read=2 * step)
+        for at in range(0, n, step)
+    ]
     with create_store(sys.argv[1]) as store:
         print("importing", flush=True)
-        store.add(source="big", sha256="big", options={}, batches=[batch])
+        store.add(source="big", sha256="big", options={}, batches=batches)
         print("done", flush=True)
         store.query("select 1")
         time.sleep(60)
@@ -124,7 +132,7 @@ _IMPORTING = """
     [(0.05, signal.SIGKILL), (0.3, signal.SIGKILL), (0.6, signal.SIGINT), (0.8, signal.SIGKILL), (0.9, signal.SIGINT)],
 )
 def test_a_killed_import_leaves_the_store_whole(path: Path, share: float, how: signal.Signals) -> None:
-    """Killed or interrupted, an import leaves all of it or nothing, and the earlier ones as they were."""
+    """Killed or interrupted, an import leaves all of it or nothing, earlier ones as they were, and no file beside."""
     with create_store(path) as store:
         add(store, [handover()], sha256="old", rejects=1)
     usual = _seconds_of_an_import(path.with_name("timed.duckdb"))
@@ -147,6 +155,21 @@ def test_a_killed_import_leaves_the_store_whole(path: Path, share: float, how: s
         assert store.query("select count(*) from rejects").item() == 1 + whole
         assert store.query("select count(*) from servers").item() == 1 + (5_000 if whole else 0)
         assert not add(store, [handover("next.example")], sha256="next").already_imported
+    assert [file.name for file in path.parent.iterdir() if not file.name.startswith("timed")] == [path.name]
+
+
+def test_what_was_lent_in_a_transaction_is_given_back(path: Path) -> None:
+    """The engine holds what is registered until the transaction ends; an import would grow by all its rows."""
+    create_store(path).close()
+    connection = connect(path, is_writable=True)
+    with transaction(connection):
+        table = pa.table({"a": [1, 2, 3]})
+        lent = weakref.ref(table)
+        with registered(connection, lent=table):
+            assert connection.execute("select sum(a) from lent").fetchall() == [(6,)]
+        del table
+        assert lent() is None
+    connection.close()
 
 
 _USUAL: dict[str, float] = {}

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+from pyarrow import parquet
 from traffic import DAYS, FIRST_ON
 
 from enforcement.policy import Stage
@@ -31,6 +32,8 @@ OUTCOMES: Final = (Outcome.AT_ONCE, Outcome.DELAYED, Outcome.REJECTED, Outcome.E
 BROKEN_ROWS: Final = 1000  # of the table to import
 _CHUNK: Final = 2_000_000  # rows counted at a time: keys and counts of so many stay in the cache
 _BATCH: Final = 1_000_000
+_DAYS_AT_ONCE: Final = 6  # of the table to import; 100 M messages of text are not sorted in memory
+_ROW_GROUP: Final = 122_880  # as DuckDB writes them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,20 +231,26 @@ def write_events(connection: duckdb.DuckDBPyConnection, path: Path, *, of: int, 
 
 def write_table(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Write a store's traffic as a log would come: names and builds as text, in order of time, some rows broken."""
-    connection.execute(f"""
-        copy (
-            with rows as (
-                select sent_at, server, build, route::varchar as route, messages from raw.traffic
-                join raw.servers using (server_id) join raw.builds using (build_id)
-            ),
-            broken as (
-                (select sent_at, 'no name at all!' as server, build, route, messages from rows limit {BROKEN_ROWS // 2})
-                union all
-                (select sent_at, server, '15' as build, route, messages from rows limit {BROKEN_ROWS // 2})
+    ((first, last),) = connection.sql("select min(day), max(day) from raw.traffic").fetchall()
+    schema = pa.schema({"sent_at": pa.timestamp("us")} | dict.fromkeys(("server", "build", "route"), pa.string()))
+    schema = schema.append(pa.field("messages", pa.int32()))
+    with parquet.ParquetWriter(path, schema) as file:
+        for day in range(first, last + 1, _DAYS_AT_ONCE):
+            rows = (
+                connection.sql(f"""
+                select sent_at, server, build, route::varchar as route, messages
+                from raw.traffic join raw.servers using (server_id) join raw.builds using (build_id)
+                where day between {day} and {day + _DAYS_AT_ONCE - 1} order by sent_at, server
+            """)
+                .to_arrow_table()
+                .cast(schema)
             )
-            from (from rows union all from broken) order by sent_at, server
-        ) to '{path}' (format parquet)
-    """)
+            if day == first:
+                some = pl.DataFrame(rows.slice(0, BROKEN_ROWS // 2))
+                no_names = some.with_columns(server=pl.lit("no name at all!"))
+                no_builds = some.with_columns(build=pl.lit("15"))
+                rows = pa.concat_tables([pl.concat([no_names, no_builds]).to_arrow().cast(schema), rows])
+            file.write_table(rows, row_group_size=_ROW_GROUP)
 
 
 def polars_schedule(path: Path, given: Inputs, stages: Sequence[Stage], senders: Sequence[Sender]) -> Totals:
