@@ -16,6 +16,7 @@ from enforcement.importers import tables
 from enforcement.importers.batch import Batch
 from enforcement.importers.csv_text import _plain_rows, csv_pieces
 from enforcement.importers.table_rows import judged
+from enforcement.importers.table_times import utc_times
 from enforcement.names import excerpt
 
 GOOD = ("2026-01-31T07:05:09Z", "mail.example.com", "15.1.2507.61")
@@ -434,3 +435,22 @@ def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
         _file(tmp_path, "sent_at,server,build\n" + (",".join(GOOD) + "\n") * 10), lambda *so_far: told.append(so_far)
     )
     assert told[-1] == (10, 10)
+
+
+_PARTS = st.tuples(
+    st.sampled_from(["2026-01-31", "2024-02-29", "2026-02-29", "0000-12-31", "2026-13-01", "20260-1-31"]),
+    st.sampled_from(["T", "t", " ", "_"]),
+    st.sampled_from(["07:05:09", "23:59:59", "24:00:00", "07:60:00", "07:05:6x", "07-05-09"]),
+    st.sampled_from(["", ".", ".5", ",123", ".123456", ".1234567", ".123456789", ".1234567890", ".12a456", "-123456"]),
+    st.sampled_from(["", "Z", "z", "+", "+02:00"]),
+)
+
+
+@given(_PARTS, st.lists(_PARTS, max_size=3))
+def test_plain_times_are_read_quickly_and_alike(first: tuple[str, ...], others: list[tuple[str, ...]]) -> None:
+    """In a column of one length, plain ones are read digit by digit: each means what it means among all kinds."""
+    texts = ["".join(parts) for parts in (first, *others)]
+    rows = pl.DataFrame({"text": [*texts, "noon"]})
+    among_others = rows.select("text", at=utc_times(rows["text"]))[:-1]
+    alike = among_others.filter(pl.col("text").str.len_bytes() == len(texts[0]))
+    assert utc_times(alike["text"]).equals(alike["at"])

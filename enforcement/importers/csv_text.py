@@ -141,7 +141,8 @@ def _pieces(lines: _Lines, delimiter: str, width: int) -> Iterator[Piece]:
     while (block := lines.take_block()) is not None:
         rows = _plain_rows(block, delimiter, width)
         if rows is not None:
-            yield Piece(_told_apart(rows, n_before), pl.DataFrame(schema=dict(REJECTS)))
+            has_blanks = any(sign in block for sign in (b" ", b"\t"))
+            yield Piece(_told_apart(rows, n_before, has_blanks=has_blanks), pl.DataFrame(schema=dict(REJECTS)))
             n_before += rows.height
             continue
         lines.give_back(block)
@@ -200,16 +201,17 @@ def _odd_rows(records: list[list[str] | csv.Error], n_before: int, width: int) -
     return Piece(_without_blanks(rows), pl.DataFrame(broken, schema=dict(REJECTS), orient="row"))
 
 
-def _told_apart(rows: pl.DataFrame, n_before: int) -> pl.DataFrame:
+def _told_apart(rows: pl.DataFrame, n_before: int, *, has_blanks: bool) -> pl.DataFrame:
     """Give rows their positions."""
     position = pl.int_range(n_before + 1, n_before + 1 + rows.height, dtype=pl.Int64).alias(POSITION)
-    return _without_blanks(rows.select(position, pl.all()))
+    return _without_blanks(rows.select(position, pl.all()), has_blanks=has_blanks)
 
 
-def _without_blanks(rows: pl.DataFrame) -> pl.DataFrame:
+def _without_blanks(rows: pl.DataFrame, *, has_blanks: bool = True) -> pl.DataFrame:
     """Give blank fields as null, and drop rows of nothing else."""
     text = pl.col(pl.String)
-    blank = rows.with_columns(pl.when(text.str.strip_chars(" \t") != "").then(text).name.keep())
+    written = text.str.strip_chars(" \t") if has_blanks else text
+    blank = rows.with_columns(pl.when(written != "").then(text).name.keep())
     return blank.filter(pl.any_horizontal(text.is_not_null()))
 
 

@@ -12,12 +12,14 @@ _TIME: Final = (
     r"(?::(?<second>[0-5][0-9])(?:[.,](?<fraction>[0-9]{1,9}))?)?"
     r" ?(?:[Zz]|UTC|(?<sign>[+-])(?<hours>[01][0-9]|2[0-3])(?::?(?<minutes>[0-5][0-9]))?)?$"
 )
-# How nearly all sources write them: `2026-01-31T07:05:09`, with Z or without.
+# How nearly all sources write them: `2026-01-31T07:05:09`, with a fraction or without, with Z or without.
 _PLAIN: Final = "0000-00-00T00:00:00"
 _DIGITS: Final = [place for place, sign in enumerate(_PLAIN) if sign == "0"]
 _MARKS: Final = [(place, sign) for place, sign in enumerate(_PLAIN) if sign in "-:"]
 _BETWEEN: Final = 10  # T, t or a blank
 _SECOND: Final = 1_000_000  # microseconds
+_UNITS: Final = (100_000, 10_000, 1_000, 100, 10, 1)  # of the digits of a fraction; what follows is cut off
+_MOST_DIGITS: Final = 9  # of a fraction
 
 
 def utc_times(given: pl.Series) -> pl.Series:
@@ -55,7 +57,9 @@ def _plain_times(given: pl.Series) -> pl.Series | None:
         return None
     lengths = given.str.len_bytes()
     length = int(lengths[0])
-    if length not in (len(_PLAIN), len(_PLAIN) + 1) or not (lengths == length).all():
+    has_zone = str(given[0])[-1:] in "Zz"
+    n_fraction = length - len(_PLAIN) - has_zone  # a point and digits
+    if n_fraction not in (0, *range(2, _MOST_DIGITS + 2)) or not (lengths == length).all():
         return None
     texts = pa.array(given.to_arrow(), pa.large_string())
     start = int(np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset])
@@ -64,11 +68,14 @@ def _plain_times(given: pl.Series) -> pl.Series | None:
     is_plain = np.isin(signs[_BETWEEN], np.frombuffer(b"Tt ", dtype=np.uint8))
     for place, sign in _MARKS:
         is_plain &= signs[place] == ord(sign)
-    digits = {place: signs[place] - np.uint8(ord("0")) for place in _DIGITS}
+    of_fraction = range(len(_PLAIN) + 1, len(_PLAIN) + n_fraction)
+    digits = {place: signs[place] - np.uint8(ord("0")) for place in (*_DIGITS, *of_fraction)}
     for digit in digits.values():
         is_plain &= digit <= 9
-    if length > len(_PLAIN):
+    if has_zone:
         is_plain &= (signs[-1] == ord("Z")) | (signs[-1] == ord("z"))
+    if n_fraction:
+        is_plain &= (signs[len(_PLAIN)] == ord(".")) | (signs[len(_PLAIN)] == ord(","))
 
     def pair(place: int) -> npt.NDArray[np.int32]:
         return digits[place].astype(np.int32) * 10 + digits[place + 1]
@@ -78,7 +85,10 @@ def _plain_times(given: pl.Series) -> pl.Series | None:
     is_plain &= (hour < 24) & (minute < 60) & (second < 60) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
     days, is_there = _days(year, month, day)
     seconds = days * 86_400 + (hour * 3600 + minute * 60 + second)
-    known = pl.Series(np.where(is_plain & is_there, seconds * _SECOND, np.iinfo(np.int64).min))
+    microseconds = np.zeros(len(given), dtype=np.int64)
+    for place, unit in zip(of_fraction, _UNITS, strict=False):
+        microseconds += digits[place] * np.int64(unit)
+    known = pl.Series(np.where(is_plain & is_there, seconds * _SECOND + microseconds, np.iinfo(np.int64).min))
     return (
         known.to_frame("at")
         .select(pl.when(pl.col("at") > np.iinfo(np.int64).min).then(pl.col("at").cast(pl.Datetime("us"))))

@@ -54,7 +54,7 @@ def _csv_batches(path: Path) -> Iterator[tuple[Batch, int, int]]:
             raise ValueError(f"{path}: no header in its first line (expected {', '.join(REQUIRED)})")
         places, notes = chosen(header, path)
         meanings = Meanings()
-        for rows, broken in _told(path, pieces):
+        for rows, broken in made_ahead(_told(path, pieces)):
             given = rows.select("position", **{name: pl.col(str(place)) for name, place in places.items()})
             good, bad = judged(given, meanings)
             n_read += rows.height + broken.height
