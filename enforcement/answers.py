@@ -13,6 +13,7 @@ from enforcement.comparison import Comparison
 from enforcement.decision import Decision
 from enforcement.differences import differences
 from enforcement.policy import NO_POLICY
+from enforcement.policy_words import what_differs
 from enforcement.replay import Replay
 from enforcement.report import RunResult
 from enforcement.store_records import ImportRecord
@@ -70,6 +71,9 @@ def compare_answer(compared: Comparison) -> list[dict[str, Any]]:
                 for part in ("product", "decile")
             },
             "guardrails": proposal.replay.guardrails.to_dicts(),
+            "policies_differ_in": what_differs(
+                {each.name: each.replay.policy for each in (compared.baseline, proposal) if each}
+            ).to_dicts(),
         }
         for proposal in compared.proposals
     ]

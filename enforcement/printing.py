@@ -12,6 +12,7 @@ from enforcement.comparison import Comparison
 from enforcement.differences import differences
 from enforcement.explain import Case
 from enforcement.fleet import SILENT
+from enforcement.policy_words import what_differs
 from enforcement.replay import Replay
 from enforcement.report import RunResult
 from enforcement.report_runs import Plan
@@ -161,6 +162,9 @@ def compared(found: Comparison, how: Format) -> None:
         write_answer(changed, compare_answer(found), how)
         return
     sentences([_in_a_sentence(each.replay) for each in found.all])
+    words = what_differs({each.name: each.replay.policy for each in found.all})
+    if words.height:
+        show(words, title="What the policies say differently", rows=words.height)
     base = found.baseline_name
     sentences([f"Which builds are vulnerable goes by the rules of {found.first.replay.risk_by} here."])
     for proposal in found.proposals:

@@ -10,17 +10,12 @@ from enforcement.check import Lint
 from enforcement.history import Period
 from enforcement.picture_tables import stage_name
 from enforcement.pieces import Figure, Piece, figures, listed, pairs, plural, said, share, table, together
-from enforcement.policy import Phase, Policy, Since
+from enforcement.policy import Phase, Policy
+from enforcement.policy_words import SINCE
 from enforcement.replay import Replay
 from enforcement.standing import Standing
 from enforcement.story_fleet import present, worst
 
-_SINCE: Final = {
-    Since.UNSUPPORTED_SINCE: "the extended support of its product ended",
-    Since.MISSING_SINCE: "the first security update that it lacks came out",
-    Since.EXPLOITED_SINCE: "a vulnerability that it has was known to be exploited and a fix was there",
-    Since.BELOW_MINIMUM_SINCE: "it fell below the policy's minimum build",
-}
 _SOON_DAYS: Final = 14
 
 
@@ -105,9 +100,9 @@ def rules(policy: Policy, servers: pl.DataFrame, period: Period) -> Piece:
         said(
             "{b_name}: a build is vulnerable {since}{when}. It catches {caught} now.",
             b_name=rule.name,
-            since=f"{plural(rule.after_days, 'day')} after {_SINCE[rule.since]}"
+            since=f"{plural(rule.after_days, 'day')} after {SINCE[rule.since]}"
             if rule.after_days
-            else f"as soon as {_SINCE[rule.since]}",
+            else f"as soon as {SINCE[rule.since]}",
             when=f", if {rule.when}" if rule.when else "",
             caught=plural(caught.get(rule.name, 0), "server"),
         )

@@ -47,7 +47,7 @@ ANSWERS = (  # values in, what a person looks at out
     ("exposed",),
     ("replay", "charts_theme", "pieces", "calibrate", "backtest"),
     ("explain", "comparison", "charts", "charts_fleet", "story_fleet"),
-    ("differences", "picture_tables", "story", "story_sources"),
+    ("differences", "picture_tables", "policy_words", "story", "story_sources"),
     ("story_policy",),
 )
 RING = (  # files, the database, notebooks, the clock of the day
