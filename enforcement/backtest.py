@@ -28,6 +28,7 @@ CUT_WEEKS: Final = 13
 FEWEST_EVENTS: Final = 30
 FEWEST_SERVERS: Final = 8
 N_DRAWS: Final = 400
+TOO_SHORT: Final = "the history is too short: no day has two years of visible updates before it and 26 weeks after it"
 
 # A row: a cut, or all of them (null). Shares in percent points; `events` are those that the calibration rests on.
 BACKTEST: Final = {
@@ -48,6 +49,10 @@ BACKTEST: Final = {
 }
 
 
+class ThinError(ValueError):
+    """A cut that has too little before it to learn from, or after it to score."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
     """What came: in each week which servers of the fleet were in sight, and which of these were vulnerable."""
@@ -66,23 +71,34 @@ class Scored:
         return self.in_sight.sum(axis=1) >= FEWEST_SERVERS
 
 
-def backtest(
+def backtest(  # noqa: PLR0913 - what is scored, and who is told
     all_: Histories,
     cuts: Sequence[date],
     *,
     seed: int = 1,
     n_draws: int = N_DRAWS,
     report: Callable[[str, int, int], None] | None = None,
+    leave_out: Callable[[str], None] | None = None,
 ) -> pl.DataFrame:
     """Score forecasts from each cut, and all of them together in the last row: BACKTEST.
 
     All together: sums of weeks, servers, tenants and events, means of the scores. Cuts a quarter apart share weeks.
+    A cut that has too little before or after it to be scored is an error, unless `leave_out` takes why it is left out.
     """
     rows = []
+    problems = []
     for done, cut in enumerate(cuts):
         if report is not None:
             report(f"forecasting from {cut}", done, len(cuts))
-        rows.append(_score(all_, cut, seed=seed, n_draws=n_draws))
+        try:
+            rows.append(_score(all_, cut, seed=seed, n_draws=n_draws))
+        except ThinError as problem:
+            problems.append(problem)
+            if leave_out is None:
+                raise
+            leave_out(str(problem))
+    if problems and not rows:
+        raise problems[-1]
     frame = conform(pl.DataFrame(rows), BACKTEST, what="backtest")
     means = pl.exclude("cut", "weeks", "servers", "tenants", "events").mean()
     counts = pl.col("weeks", "servers", "tenants", "events").sum()
@@ -140,13 +156,13 @@ def _score(all_: Histories, cut_on: date, *, seed: int, n_draws: int) -> dict[st
     rng = stream(seed, day_number(cut_on))
     learnt = learn(known, cut, rng=rng, n_draws=n_draws)
     if learnt.n_events < FEWEST_EVENTS:
-        raise ValueError(
+        raise ThinError(
             f"cut {cut_on}: {learnt.n_events} changes in the two years before (expected {FEWEST_EVENTS} or more)"
         )
     came = what_came(all_, fleet, cut)
     weeks = came.counts
     if not weeks.any():
-        raise ValueError(
+        raise ThinError(
             f"cut {cut_on}: {len(fleet.server)} servers in sight before and after (expected {FEWEST_SERVERS} or more)"
         )
     truth = came.shares[weeks]

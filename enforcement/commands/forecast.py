@@ -8,7 +8,7 @@ import typer
 
 from enforcement import shipped
 from enforcement.assumptions_text import assumptions_text
-from enforcement.backtest import backtest, quarterly_cuts
+from enforcement.backtest import TOO_SHORT, backtest, quarterly_cuts
 from enforcement.calibrate import Calibration, Definition, assumptions_of, calibrate, calibration_answer
 from enforcement.commands.options import AsOf, From, How, StorePath, day
 from enforcement.seen_patching import patch_histories
@@ -80,16 +80,26 @@ def backtest_command(
         known = known.without_tenant(known.largest_tenant)
     cuts = [day(text) for text in cut] if cut else quarterly_cuts(known)
     if not cuts:
-        raise ValueError(
-            "the history is too short: no day has two years of visible updates before it and 26 weeks after it"
-            " (name a day with --cut)"
-        )
+        raise ValueError(f"{TOO_SHORT} (name a day with --cut)")
+    left_out: list[str] = []
     with progress() as report:
-        scored = backtest(known, sorted(set(cuts)), seed=seed, report=report)
+        leave_out = None if cut else left_out.append  # a day that was asked for is not left out in silence
+        scored = backtest(known, sorted(set(cuts)), seed=seed, report=report, leave_out=leave_out)
+    for why in left_out:
+        say(f"left out: {why}")
     if how is not Format.TABLE:
         write_answer(scored, scored.to_dicts(), how)
         return
-    show(scored.with_columns(pl.col("cut").cast(pl.String).fill_null("all")), title="26 weeks from each cut", rows=100)
+    shown = scored.select(
+        pl.col("cut").cast(pl.String).fill_null("all"),
+        *("servers", "tenants", "events"),
+        pl.col("cover_90", "cover_50").round(0),
+        pl.col("crps", "bias").round(1),
+        last_value=pl.col("crps_last_value").round(1),
+        constant_rate=pl.col("crps_constant_rate").round(1),
+    )
+    title = "26 weeks from each cut: weeks held by the bands in %, errors (CRPS) and bias in points of share"
+    show(shown, title=title, rows=shown.height)
     pooled = scored.row(-1, named=True)
     told = (
         f"90 % bands hold {pooled['cover_90']:.0f} % of the weeks, 50 % bands {pooled['cover_50']:.0f} %. The error"
