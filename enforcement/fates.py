@@ -18,44 +18,52 @@ AT_ONCE, DELAYED, REJECTED, EXPIRED, RETRIES = range(len(COUNTS))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fates:
-    """Expected outcomes of one message: (pairs of Held, 60, COUNTS), and how late: (pairs, 60, delays)."""
+    """Outcomes of one message of each sender: (pairs of Held, 60, senders, COUNTS); how late: (…, senders, delays)."""
 
     counts: Floats
     delays: Floats
     delay_minutes: tuple[int, ...]
 
+    def expected(self, senders: Sequence[Sender]) -> Floats:
+        """Give COUNTS expected of one message over the shares of the senders: (pairs, 60, COUNTS)."""
+        return np.tensordot(self.counts, shares_of(senders), axes=(2, 0))
+
+
+def shares_of(senders: Sequence[Sender]) -> Floats:
+    """Give the share of each sender."""
+    return np.array([sender.share for sender in senders])
+
 
 def fates(pairs: Sequence[Held], senders: Sequence[Sender]) -> Fates:
-    """Work out the outcome tables of pairs of Held for a mix of senders; the delays are the same for all pairs.
+    """Work out the outcome tables of pairs of Held for each sender; the delays are the same for all of them.
 
     What `verdict.follow` says of each minute, for all of them at once.
 
     >>> exchange = Sender(name="Exchange", share=1.0, retry_minutes=(15,), gives_up_after_hours=48)
     >>> table = fates([Held(block=5, throttle=20)], [exchange])
     >>> table.delay_minutes, table.counts[0].sum(axis=0).tolist(), table.delays[0].sum(axis=0).tolist()
-    ((15, 30, 45), [35.0, 20.0, 5.0, 0.0, 25.0], [15.0, 5.0, 0.0])
+    ((15, 30, 45), [[35.0, 20.0, 5.0, 0.0, 25.0]], [[15.0, 5.0, 0.0]])
     """
     block = np.array([minutes.block for minutes in pairs])[:, np.newaxis, np.newaxis]
     held = block + np.array([minutes.throttle for minutes in pairs])[:, np.newaxis, np.newaxis]
     tries = [_tries(sender) for sender in senders]
     delay_minutes = tuple(sorted({int(late) for waited, *_ in tries for late in waited[1:]}))
-    counts = np.zeros((len(pairs), 60, len(COUNTS)))
-    delays = np.zeros((len(pairs), 60, len(delay_minutes)))
-    for sender, (waited, number, n_tries) in zip(senders, tries, strict=True):
+    counts = np.zeros((len(pairs), 60, len(senders), len(COUNTS)))
+    delays = np.zeros((len(pairs), 60, len(senders), len(delay_minutes)))
+    for at, (waited, number, n_tries) in enumerate(tries):
         minute = (np.arange(60)[:, np.newaxis] + waited) % 60
         is_settled = (minute < block) | (minute >= held)  # (pairs, 60, tries)
         settling = is_settled.argmax(axis=2)
         is_expired = ~is_settled.any(axis=2)
         is_rejected = ~is_expired & (minute[np.arange(60), settling] < block[:, :, 0])
         is_accepted = ~is_expired & ~is_rejected
-        counts[:, :, AT_ONCE] += sender.share * (is_accepted & (settling == 0))
-        counts[:, :, DELAYED] += sender.share * (is_accepted & (settling > 0))
-        counts[:, :, REJECTED] += sender.share * is_rejected
-        counts[:, :, EXPIRED] += sender.share * is_expired
-        counts[:, :, RETRIES] += sender.share * np.where(is_expired, n_tries, number[settling])
+        counts[:, :, at, AT_ONCE] = is_accepted & (settling == 0)
+        counts[:, :, at, DELAYED] = is_accepted & (settling > 0)
+        counts[:, :, at, REJECTED] = is_rejected
+        counts[:, :, at, EXPIRED] = is_expired
+        counts[:, :, at, RETRIES] = np.where(is_expired, n_tries, number[settling])
         for place in range(1, len(waited)):
-            late = delay_minutes.index(int(waited[place]))
-            delays[:, :, late] += sender.share * (is_accepted & (settling == place))
+            delays[:, :, at, delay_minutes.index(int(waited[place]))] = is_accepted & (settling == place)
     return Fates(counts=counts, delays=delays, delay_minutes=delay_minutes)
 
 

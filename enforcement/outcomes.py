@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from enforcement.exposure import MINUTES, STILL, Exposure
-from enforcement.fates import AT_ONCE, COUNTS, EXPIRED, REJECTED, RETRIES, Floats, fates
+from enforcement.fates import AT_ONCE, COUNTS, EXPIRED, REJECTED, RETRIES, Floats, fates, shares_of
 from enforcement.policy import Policy
-from enforcement.stage_sums import StageSums
+from enforcement.stage_sums import StageSums, Worth
 from enforcement.verdict import Held, Sender
 
 FIGURES: Final = ("mean", "p50", "p95", "p99")
@@ -125,8 +125,9 @@ class Judge:
         self._is_product = _members(self._groups["product"], self._products)
         self._is_decile = _members(self._groups["decile"], self._deciles)
         self._delay_minutes = fates([], senders).delay_minutes
-        self._by_day = StageSums(exposure.by_day, lambda pairs: fates(pairs, senders).counts)
-        self._by_group = StageSums(exposure.by_group, lambda pairs: _with_delays(pairs, senders))
+        shares = shares_of(senders)
+        self._by_day = StageSums(exposure.by_day, Worth(lambda pairs: fates(pairs, senders).counts, shares))
+        self._by_group = StageSums(exposure.by_group, Worth(lambda pairs: _with_delays(pairs, senders), shares))
 
     def judge(self, policy: Policy) -> Judged:
         """Judge one policy: all totals, by day, stage, product and decile."""
@@ -186,7 +187,7 @@ def server_outcomes(by_server: pl.DataFrame, policy: Policy, senders: Sequence[S
     >>> server_outcomes(pl.DataFrame(met), policy, [exchange]).select("stage", "at_once", "rejected").rows()
     [(2, 3.0, 2.0)]
     """
-    table = fates(policy.stage_minutes, senders).counts
+    table = fates(policy.stage_minutes, senders).expected(senders)
     still = np.zeros((len(table), 1, len(COUNTS)))
     still[..., AT_ONCE] = 1.0
     worth = np.concatenate([table, still], axis=1)  # (stages, MINUTES, COUNTS)
@@ -243,7 +244,7 @@ def late_notices(delays: pl.DataFrame) -> float:
 
 def _with_delays(pairs: Sequence[Held], senders: Sequence[Sender]) -> Floats:
     table = fates(pairs, senders)
-    return np.concatenate([table.counts, table.delays], axis=2)
+    return np.concatenate([table.counts, table.delays], axis=3)
 
 
 def _members(of: pl.Series, parts: Sequence[object]) -> Floats:

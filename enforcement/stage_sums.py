@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,16 +12,21 @@ from enforcement.policy import Policy
 from enforcement.verdict import Held
 
 _MOST_EMPTY: Final = 16  # times as many places as counts: then counts stay rows
-_TABLE_OCTETS: Final = 512 * 1024**2  # of all tables kept
+_TABLE_OCTETS: Final = 512 * 1024**2  # of the tables that one of them keeps
 
-# Expected outcomes of one message: (pairs of minutes, 60, measures).
-Worth = Callable[[Sequence[Held]], Floats]
+
+class Worth(NamedTuple):
+    """What becomes of one message, in whole numbers: (pairs of minutes, 60, senders, measures); the senders' shares."""
+
+    of: Callable[[Sequence[Held]], Floats]
+    shares: Floats
 
 
 class StageSums:
     """Adds up what messages are worth, by unit and stage, for any stages.
 
-    A worth gives measures of one message by minute of the window, the first of them AT_ONCE.
+    A worth gives measures of one message by minute of the window and sender, the first of them AT_ONCE. The senders'
+    shares come in after the subtractions: whole numbers are subtracted exactly, however large.
     """
 
     def __init__(self, counts: Counts, worth: Worth) -> None:
@@ -53,7 +58,7 @@ class _Cumulated:
         unit, clock, minute = at
         self._clocks = clocks
         self._worth = worth
-        self._n_measures = worth([]).shape[2]
+        self._n_measures = worth.of([]).shape[3]
         shape = (MINUTES, len(self._clocks) + 1, n_units)
         counts = np.zeros(shape)
         counts[minute, (np.searchsorted(clocks, np.arange(CLOCKS)) + 1)[clock], unit] = messages
@@ -66,16 +71,17 @@ class _Cumulated:
         new = [pair for pair in pairs if pair not in self._tables][: self._most_tables]
         if not new:
             return
-        worth = self._worth(new).swapaxes(1, 2).reshape(-1, STILL)
-        tables = (worth @ self._running).reshape(len(new), self._n_measures, *self._shape)
-        tables[:, AT_ONCE] += self._still  # the verdict is accept while the clock stands still
-        self._tables.update(zip(new, tables, strict=True))
+        worth = self._worth.of(new).transpose(0, 2, 3, 1).reshape(-1, STILL)
+        tables = (worth @ self._running).reshape(len(new), len(self._worth.shares), self._n_measures, *self._shape)
+        tables[:, :, AT_ONCE] += self._still  # the verdict is accept while the clock stands still
+        self._tables.update((pair, table.copy()) for pair, table in zip(new, tables, strict=True))
         while len(self._tables) > self._most_tables:
             self._tables.popitem(last=False)
 
     @property
     def _most_tables(self) -> int:
-        return max(8, _TABLE_OCTETS // (8 * self._n_measures * self._shape[0] * self._shape[1]))
+        octets = 8 * len(self._worth.shares) * self._n_measures * self._shape[0] * self._shape[1]
+        return max(8, _TABLE_OCTETS // octets)  # at least the stages of one policy
 
     def sums(self, policies: Sequence[Policy]) -> Floats:
         n_stages = max(len(policy.stages) for policy in policies)
@@ -88,7 +94,8 @@ class _Cumulated:
         for minutes, places in uses.items():
             numbers, stages, first, last = zip(*places, strict=True)
             table = self._table(minutes)
-            found[numbers, stages] = (table[:, last] - table[:, first]).swapaxes(0, 1)
+            counted = table[:, :, last] - table[:, :, first]
+            found[numbers, stages] = np.tensordot(self._worth.shares, counted, axes=(0, 0)).swapaxes(0, 1)
         return found
 
     def _table(self, minutes: Held) -> Floats:
@@ -116,7 +123,7 @@ class _Rows:
         return np.stack([np.pad(each, ((0, n_stages - len(each)), (0, 0), (0, 0))) for each in sums])
 
     def _of_one(self, policy: Policy) -> Floats:
-        worth = self._worth(policy.stage_minutes)
+        worth = np.tensordot(self._worth.of(policy.stage_minutes), self._worth.shares, axes=(2, 0))
         n_stages = len(policy.stages)
         stage = np.searchsorted(policy.stage_starts, self._clock, side="right") - 1
         cell = (stage * self._n_units + self._unit) * MINUTES + self._minute

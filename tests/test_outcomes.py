@@ -42,15 +42,27 @@ def test_fates_are_what_following_each_message_gives(sender: Sender) -> None:
         for k in range(60):
             fate = follow(k, throttle=held.throttle, block=held.block, sender=sender)
             expected = [0.0] * len(COUNTS)
-            expected[NAMES[fate.outcome]] = sender.share
-            expected[-1] = sender.share * fate.retries
-            assert table.counts[place, k].tolist() == expected, (held, k)
-            late = {m: n for m, n in zip(table.delay_minutes, table.delays[place, k], strict=True) if n}
-            assert late == ({fate.delay_minutes: sender.share} if fate.outcome is Outcome.DELAYED else {})
+            expected[NAMES[fate.outcome]] = 1
+            expected[-1] = fate.retries
+            assert table.counts[place, k, 0].tolist() == expected, (held, k)
+            late = {m: n for m, n in zip(table.delay_minutes, table.delays[place, k, 0], strict=True) if n}
+            assert late == ({fate.delay_minutes: 1} if fate.outcome is Outcome.DELAYED else {})
+
+
+def test_a_few_messages_beside_very_many_are_counted_exactly() -> None:
+    """A stage after one of a billion messages keeps its one, and one after it that has none is empty to the bit."""
+    to = schedule([(10, 20, 7), (10, 13, 9), (10, 31, 2), (1, 7, 3)])
+    found = [(0, 0, 2, k, 10**9 + k) for k in range(60)] + [(0, 0, 15, 8, 1)]
+    judged = Judge(exposure_of(found), OTHERS).judge(to)
+    expected = one_by_one([(0, 0, 15, 8, 1)], to, list(OTHERS))["stage", 1]
+    assert judged.by_stage[0, 1].tolist() == pytest.approx(expected, rel=1e-12, abs=0)
+    assert not judged.by_stage[0, 2:].any()
+    assert not judged.late[0, 2:].any()
+    assert np.isnan(judged.stage_delay[0, 2:]).all()
 
 
 stages = st.lists(
-    st.tuples(st.integers(1, 60), st.integers(0, 60), st.integers(0, 60)).filter(lambda s: s[1] + s[2] <= 60),
+    st.tuples(st.integers(1, 60), st.integers(0, 60), st.integers(0, 60)).map(lambda s: (*s[:2], min(s[2], 60 - s[1]))),
     min_size=1,
     max_size=6,
 )
@@ -69,7 +81,7 @@ rows = st.lists(
         st.integers(0, 5),  # group
         st.one_of(st.integers(0, 90), st.integers(0, CLOCKS - 1)),
         st.one_of(st.integers(0, STILL - 1), st.just(STILL)),
-        st.integers(1, 5),
+        st.one_of(st.integers(1, 5), st.integers(1, 10**9)),
     ),
     max_size=60,
 )
