@@ -327,7 +327,7 @@ def main() -> None:
     except (ValueError, LookupError, OSError) as problem:
         told, code = _in_words(problem), _USAGE
     except KeyboardInterrupt:
-        told, code = "interrupted; the store is as it was before", _INTERRUPTED
+        told, code = "interrupted; what was in work is not stored, what was done before is", _INTERRUPTED
     except Exception as problem:
         if os.environ.get("ENFORCEMENT_TRACEBACK"):
             raise

@@ -67,7 +67,7 @@ def fleet(
 
     Takes HANDED_OVER and SIGHTED up to that day, SERVERS and STANDINGS. One row per server, build, hop and
     route of hand-overs; a pair known from sightings alone has no route and 0 messages. A server that has not been seen
-    for long stands as silent, whatever it ran.
+    for long, whether it handed mail over or was sighted behind another, stands as silent, whatever it ran.
 
     >>> seen = {"server_id": [1], "build_id": [7], "first_seen_on": date(2026, 3, 1), "last_seen_on": date(2026, 3, 1)}
     >>> handed = pl.DataFrame(seen | {"route": "direct", "messages": 3})
@@ -82,6 +82,8 @@ def fleet(
     ['vulnerable']
     """
     as_of = when.as_of
+    seen = ("server_id", "last_seen_on")
+    in_sight = pl.concat([handed.select(seen), sighted.select(seen)], how="vertical_relaxed").group_by("server_id")
     only_sighted = sighted.join(handed, on=["server_id", "build_id"], how="anti").with_columns(
         route=pl.lit(None, dtype=pl.String), messages=pl.lit(0, dtype=pl.Int64)
     )
@@ -89,6 +91,7 @@ def fleet(
         pl.concat([handed, only_sighted.select(handed.columns)], how="vertical_relaxed")
         .join(servers.select("server_id", "server", "tenant"), on="server_id")
         .join(standings, on="build_id")
+        .join(in_sight.agg(in_sight_on=pl.col("last_seen_on").max()), on="server_id")
         .with_columns(
             standing_on(as_of),
             days_behind=(pl.lit(as_of) - pl.col("missing_since")).dt.total_days(),
@@ -165,8 +168,7 @@ def _date(name: str) -> pl.Expr:
 
 
 def _is_silent(when: Reckoning) -> pl.Expr:
-    last_seen_on = pl.col("last_seen_on").max().over("server")
-    return (pl.lit(when.as_of) - last_seen_on).dt.total_days() > when.silent_after_days
+    return (pl.lit(when.as_of) - pl.col("in_sight_on")).dt.total_days() > when.silent_after_days
 
 
 def _why(as_of: date) -> pl.Expr:

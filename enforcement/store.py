@@ -129,7 +129,7 @@ class Store:
             ),
             imports=imports,
             are_times_rounded=imports["times_rounded_to"].is_not_null().any(),
-            fingerprint=_fingerprint(imports),
+            fingerprint=self.fingerprint(),
         )
 
     def servers(self) -> pl.DataFrame:
@@ -149,8 +149,11 @@ class Store:
         return self._fetch("from imports order by import_id")
 
     def fingerprint(self) -> str:
-        """Hash what the store holds, as `History.fingerprint` does, without reading the traffic."""
-        return _fingerprint(self.imports())
+        """Hash what the store holds: contents and options of its imports, and the ids and tenants that came of them."""
+        imports = self.imports().select("sha256", "options", pl.col("forgotten_before").cast(pl.String)).rows()
+        # The same imports after others that were forgotten have other ids, and perhaps other tenants.
+        named = [hashlib.sha256(frame.write_csv().encode()).hexdigest() for frame in (self.servers(), self.builds())]
+        return hashlib.sha256(json.dumps([STORE_VERSION, imports, named]).encode()).hexdigest()
 
     def rejects(self) -> pl.DataFrame:
         """List what could not be used: import_id, source, position, reason, excerpt."""
@@ -303,9 +306,3 @@ def _answer(cursor: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object
         for name, dtype in frame.schema.items()
         if dtype in _INT64_TYPES and frame[name].cast(pl.Int64, strict=False).null_count() == frame[name].null_count()
     )
-
-
-def _fingerprint(imports: pl.DataFrame) -> str:
-    """Hash what the store holds: contents and options of its imports, in their order."""
-    told = imports.select("sha256", "options", pl.col("forgotten_before").cast(pl.String)).rows()
-    return hashlib.sha256(json.dumps([STORE_VERSION, told]).encode()).hexdigest()

@@ -19,7 +19,7 @@ _BAR_DAYS: Final = 7  # between two days of a standing
 
 
 def present(servers: pl.DataFrame, policy: Policy, period: Period) -> pl.DataFrame:
-    """Keep of the fleet's rows the builds that each server showed on its last day, unless it has been silent for long.
+    """Keep of the fleet's rows the builds of the last day on which each server handed mail over, unless it is long ago.
 
     A build keeps its rows of all routes.
 
@@ -113,7 +113,7 @@ def five_figures(servers: pl.DataFrame, standing_by_day: pl.DataFrame, policy: P
                 what="cannot be judged",
                 value=share(unknown, _messages(servers)),
                 of=f"{count(unknown)} messages of builds that the catalogue does not know; "
-                f"{silent:,} servers are silent",
+                f"{silent:,} servers handed nothing over for {policy.silent_after_days} days",
             ),
         ]
     )

@@ -46,7 +46,7 @@ ANSWERS = (  # values in, what a person looks at out
     ("course", "patch_forecast"),
     ("exposed",),
     ("replay", "charts_theme", "pieces", "calibrate", "backtest"),
-    ("explain", "comparison", "charts", "charts_fleet", "story_fleet"),
+    ("explain", "comparison", "charts", "charts_fleet", "charts_backtest", "story_fleet"),
     ("differences", "picture_tables", "policy_words", "story", "story_sources"),
     ("story_policy",),
 )
@@ -60,7 +60,8 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.polars", "engines.spark"),
     ("engines.lakes",),
     ("workbench", "intake", "seen_patching"),
-    ("provenance", "report_parameters"),
+    ("provenance", "report_parameters", "backtested"),
+    ("story_backtest",),
     ("report_runs",),
     ("report_kernel", "report_page"),
     ("report",),

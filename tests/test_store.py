@@ -110,6 +110,20 @@ def test_the_same_import_changes_nothing(store: Store) -> None:
     assert (_traffic(store), store.history().fingerprint) == before
 
 
+def test_the_same_import_with_other_ids_is_another_content(tmp_path: Path) -> None:
+    """What is kept beside a store holds ids: after an import that was forgotten, those of the next one are others."""
+    fingerprints = set()
+    for earlier in ([], [handover("mx.y.example")], [handover("mx.x.example"), handover("mx.y.example", tenant="t")]):
+        with create_store(tmp_path / f"{len(earlier)}.duckdb") as store:
+            first = add(store, earlier, sha256="earlier") if earlier else None
+            add(store, [handover("mx.x.example"), handover("mx.y.example")], sha256="later")
+            if first:
+                store.forget(first.import_id)
+            fingerprints.add(store.history().fingerprint)
+            assert store.fingerprint() == store.history().fingerprint
+    assert len(fingerprints) == 3
+
+
 def test_the_same_content_with_other_options_is_refused(store: Store) -> None:
     """The line names both options and how to forget; afterwards it can be imported with the others."""
     first = add(store, [handover()], own_hosts=("a",))
