@@ -1,6 +1,8 @@
 """How far forecasts can be trusted on one's own history: the back-test that a page shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -22,31 +24,33 @@ class Backtested:
     why_none: str
     left_out: tuple[str, ...]
     without_largest: pl.DataFrame
+    source: str
     n_servers: int
     n_tenants: int
 
 
-def backtested(setting: Setting, *, history: Path | None, seed: int) -> Backtested:
-    """Score forecasts every 13 weeks, from the store's sightings or from a table of patching."""
+def backtested(setting: Setting, *, history: Path | None, cuts: Sequence[date] | None = None, seed: int) -> Backtested:
+    """Score forecasts from some days, or every 13 weeks, on the store's sightings or on a table of patching."""
     known = patch_histories(store=setting.store, table=history, to_on=setting.to_on)
     left_out: list[str] = []
-    scores, why = _scored(known, seed, left_out)
+    scores, why = _scored(known, cuts, seed, left_out)
     fewer = scores.clear()
     if scores.height:
-        fewer, _ = _scored(known.without_tenant(known.largest_tenant), seed, [])
+        fewer, _ = _scored(known.without_tenant(known.largest_tenant), cuts, seed, [])
     return Backtested(
         scores=scores,
         why_none=why,
         left_out=tuple(left_out),
         without_largest=fewer,
+        source=history.name if history else f"sightings of {setting.store.name}",
         n_servers=len(known.servers),
         n_tenants=len(known.tenants),
     )
 
 
-def _scored(known: Histories, seed: int, left_out: list[str]) -> tuple[pl.DataFrame, str]:
+def _scored(known: Histories, asked: Sequence[date] | None, seed: int, left_out: list[str]) -> tuple[pl.DataFrame, str]:
     nothing = pl.DataFrame(schema=dict(BACKTEST))
-    cuts = quarterly_cuts(known)
+    cuts = sorted(set(asked)) if asked else quarterly_cuts(known)
     if not cuts:
         return nothing, TOO_SHORT
     try:

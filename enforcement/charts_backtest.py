@@ -8,7 +8,6 @@ import polars as pl
 from enforcement.charts_theme import (
     BASELINE_COLOUR,
     DAYS,
-    FAINT,
     INK,
     SHARE,
     UTC,
@@ -50,7 +49,9 @@ def errors_by_cut(table: pl.DataFrame, *, title: str = "How wrong were forecasts
     return alt.layer(lines, points).properties(width=WIDTH, height=220, title=title)
 
 
-def cover_by_cut(table: pl.DataFrame, *, title: str = "Did the bands hold what came?") -> Chart:
+def cover_by_cut(
+    table: pl.DataFrame, *, title: str = "Did the bands hold what came? As often as the dashed line says is right."
+) -> Chart:
     """Draw which share of the weeks each band held, from each day in the past, and what is right.
 
     Columns: on (the day), when (the same as text), band, held (0 to 1), should (0 to 1).
@@ -72,8 +73,5 @@ def cover_by_cut(table: pl.DataFrame, *, title: str = "Did the bands hold what c
     )
     right: dict[str, Any] = {"strokeDash": [5, 4], "color": INK}
     line = alt.Chart().mark_rule(**right).encode(y="should:Q")
-    said = alt.Chart().mark_text(align="left", dx=4, dy=-7, color=FAINT).encode(
-        x=alt.value(0), y="mean(should):Q", text=alt.value("right")
-    )  # fmt: skip
-    panels = alt.layer(bars, line, said).properties(width=WIDTH, height=110)
+    panels = alt.layer(bars, line).properties(width=WIDTH, height=110)
     return panels.facet(row=rows(table, "band"), data=utc(table), spacing=12).properties(title=title)

@@ -134,7 +134,9 @@ def _kept_whole(value: object) -> str:
 
 
 _NUMBER: Final = ' class="number"'
-_AS_NUMBERS: Final = frozenset({"share", "lost_share", "delayed_share", "of_its_mail"})
+_AS_NUMBERS: Final = frozenset(
+    {"share", "lost_share", "delayed_share", "of_its_mail", "error", "bias", "last_value", "constant_rate"}
+)
 
 
 def pairs(shown: Mapping[str, object]) -> Piece:

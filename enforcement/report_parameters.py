@@ -66,9 +66,15 @@ def _loads(load: Callable[[str], object]) -> Callable[[str], str]:
     return check
 
 
-def _read_file(value: str) -> None:
-    if not Path(value).is_file():
-        raise ValueError("no such file (expected the path of a CSV file tenant,from,days)")
+def _a_table(columns: str) -> Callable[[str], str]:
+    """Make a check out of what a CSV file holds: there must be a file."""
+
+    def check(value: str) -> str:
+        if not Path(value).is_file():
+            raise ValueError(f"no such file (expected the path of a CSV file {columns})")
+        return value
+
+    return check
 
 
 _POLICY: Final = "a policy: a shipped name, or the path of a TOML file"
@@ -81,8 +87,13 @@ AssumptionsName = Annotated[
     Field(description="assumptions: a shipped name, or the path of a TOML file"),
 ]
 PausesPath = Annotated[
-    Annotated[str, AfterValidator(_loads(_read_file))] | None,
+    Annotated[str, AfterValidator(_a_table("tenant,from,days"))] | None,
     Field(description="the path of a CSV file tenant,from,days"),
+]
+_PATCHING: Final = "server,tenant,build,first_seen_at,last_seen_at,messages"
+HistoryPath = Annotated[
+    Annotated[str, AfterValidator(_a_table(_PATCHING))] | None,
+    Field(description=f"the path of a CSV file {_PATCHING}"),
 ]
 
 
@@ -196,6 +207,27 @@ class AskedReplay(Asked):
         return tuple(self.compared)
 
 
+class AskedBacktest(Asked):
+    """Parameters of backtest."""
+
+    history: HistoryPath = None
+    cuts: Annotated[
+        Annotated[list[Annotated[date, BeforeValidator(_day)]], Field(min_length=1, max_length=200)] | None,
+        Field(description='a list of 1 to 200 days, e.g. ["2024-01-30"]'),
+    ] = None
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1, description="a whole number from 0")] = 1
+
+    @property
+    def history_path(self) -> Path | None:
+        """The table of patching, if it is not the store that is asked."""
+        return Path(self.history) if self.history else None
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files that the answer depends on beside the store and the catalogue, by their use."""
+        return {"history": self.history_path} if self.history_path else {}
+
+
 class AskedExport(AskedPolicy):
     """Parameters of 06_export; `run` is set by a report."""
 
@@ -218,6 +250,7 @@ MODELS: Final[Mapping[str, type[Asked]]] = {
     "02_policy": AskedPolicy,
     "03_replay": AskedReplay,
     "06_export": AskedExport,
+    "backtest": AskedBacktest,
 }
 
 

@@ -5,7 +5,7 @@ from typing import Final
 import polars as pl
 
 from enforcement.backtested import Backtested
-from enforcement.pieces import Figure, Piece, figures, listed, plural, said, table
+from enforcement.pieces import Figure, Piece, figures, listed, pairs, plural, said, table, together
 
 BEFORE: Final = "in points of share, 0 is perfect"
 _FEW_TENANTS: Final = 5
@@ -20,7 +20,8 @@ def answer(tested: Backtested) -> Piece:
     """Say how far the bands can be trusted, and how much the model knows beyond naive forecasts."""
     if not tested.scores.height:
         piece = said(
-            "Nothing is known yet of how good forecasts are here: {why}. The history has {servers} of {tenants}.",
+            "Nothing is known yet of how good forecasts are here: {why}. The history has {servers} of {tenants}; "
+            "a longer one can be given as a table (parameter history).",
             why=tested.why_none,
             servers=plural(tested.n_servers, "server"),
             tenants=plural(tested.n_tenants, "tenant"),
@@ -70,10 +71,13 @@ def by_cut(tested: Backtested, *, without_largest: bool = False) -> Piece:
         pl.col("cut").cast(pl.String).fill_null("all"),
         *("servers", "tenants", "events"),
         pl.col("cover_90", "cover_50").round(0),
-        error=pl.col("crps").round(1),
-        bias=pl.col("bias").round(1),
-        last_value=pl.col("crps_last_value").round(1),
-        constant_rate=pl.col("crps_constant_rate").round(1),
+        error="crps",
+        bias="bias",
+        last_value="crps_last_value",
+        constant_rate="crps_constant_rate",
+    ).with_columns(
+        pl.col(name).map_elements("{:.1f}".format, return_dtype=pl.String)
+        for name in ("error", "bias", "last_value", "constant_rate")
     )
     name = "by_cut_without_largest" if without_largest else "by_cut"
     note = "cover in % of the weeks; errors in points of share; a single cut proves nothing"
@@ -85,6 +89,16 @@ def left_out(tested: Backtested) -> Piece:
     if not tested.left_out:
         return said("No day was left out.")
     return listed([said("Left out: {why}.", why=why) for why in tested.left_out])
+
+
+def about(tested: Backtested) -> Piece:
+    """Say what history was tested."""
+    shown = {
+        "history": tested.source,
+        "servers": f"{tested.n_servers:,} of {plural(tested.n_tenants, 'tenant')}",
+        "counted": "sightings of a server's own build in mail (smtp hops)",
+    }
+    return together([pairs(shown)], kind="data")
 
 
 def errors(tested: Backtested) -> pl.DataFrame:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pages import small_store
 from worlds import answer, refused, store_of
 
+from enforcement import report
 from enforcement.assumptions import parse_assumptions
 from enforcement.backtest import shipped_cuts
 from enforcement.shipped import load_assumptions
@@ -41,6 +43,21 @@ def test_forecasts_beat_naive_ones_on_real_history(scored: pl.DataFrame) -> None
     assert pooled["crps"] <= 0.7 * min(pooled["crps_last_value"], pooled["crps_constant_rate"])
     for naive in ("crps_last_value", "crps_constant_rate"):
         assert (cuts["crps"] < cuts[naive]).sum() >= 9
+
+
+def test_a_page_shows_the_same_scores(table: Path, scored: pl.DataFrame, tmp_path: Path) -> None:
+    """The notebook's table is the command's answer; what the page says of the bands is in it."""
+    store = small_store(tmp_path / "traffic.duckdb")
+    cuts = str([str(cut) for cut in shipped_cuts()[:2]])
+    given = report.parse_parameters("backtest", {"history": str(table), "cuts": cuts})
+    done = report.run_report("backtest", given, store=store, out=tmp_path / "reports")
+    page = done.page
+    text = page.read_text(encoding="utf-8")
+    two = scored.head(2)
+    held = round(two["cover_90"].to_numpy().mean())
+    assert f"From two days in the past, 90 % bands held <b>{held} %</b>" in text
+    found = pl.read_csv(page.parent / "by_cut.csv", infer_schema_length=None)
+    assert found["crps"].to_list()[:2] == pytest.approx(two["crps"].to_list(), rel=1e-12)
 
 
 def test_calibrating_counts_what_the_prototype_counted(table: Path, tmp_path: Path) -> None:
