@@ -56,7 +56,7 @@ def test_a_page_shows_the_same_scores(table: Path, scored: pl.DataFrame, tmp_pat
     two = scored.head(2)
     held = round(two["cover_90"].to_numpy().mean())
     assert f"From two days in the past, 90 % bands held <b>{held} %</b>" in text
-    found = pl.read_csv(page.parent / "by_cut.csv", infer_schema_length=None)
+    found = pl.read_csv(page.parent / "tables" / "by_cut.csv", infer_schema_length=None)
     assert found["crps"].to_list()[:2] == pytest.approx(two["crps"].to_list(), rel=1e-12)
 
 
