@@ -38,13 +38,14 @@ CORE = (  # values in, values out
         "exposure",
         "volume",
         "patching",
+        "pressure",
     ),
-    ("stage_sums", "fleet", "check", "export.calendar", "assumptions", "hazards"),  # and for all of them
+    ("stage_sums", "standpoint", "fleet", "check", "export.calendar", "assumptions", "hazards"),  # and for all of them
     ("outcomes", "response", "assumptions_text", "posterior"),
 )
 ANSWERS = (  # values in, what a person looks at out
-    ("course", "patch_forecast"),
-    ("exposed",),
+    ("course", "acts", "patch_forecast"),
+    ("exposed", "outlook"),
     ("replay", "charts_theme", "pieces", "calibrate", "backtest"),
     ("explain", "comparison", "charts", "charts_fleet", "story_fleet"),
     ("differences", "picture_tables", "story", "story_sources"),
