@@ -181,3 +181,65 @@ def first_acts(on: Paths, path: Ints, patience: Floats, tenant: Ints, by: Reacti
     found = np.full(len(patience), FAR)
     found[acts] = day
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Servers that wait from a day on, each on a path of its own: an array of servers each.
+
+    after: the day behind which the hazard counts; ends, levels: (pieces, servers) as in `Pressure`.
+    """
+
+    since: Ints
+    ended: Ints
+    after: Ints
+    ends: Ints
+    levels: Ints
+    tenant: Ints
+
+
+def next_acts(on: Waiting, patience: Floats, by: Reaction) -> Ints:
+    """Give the first day on which the hazard summed up from a day on has met the patience; FAR: not by the horizon.
+
+    >>> none, day = np.array([FAR]), np.array([0])
+    >>> on = Waiting(
+    ...     since=none, ended=day, after=day + 3, ends=np.array([[4], [9]]), levels=np.array([[0], [4]]), tenant=day)
+    >>> flat = Cumulated.of(day, np.array([0.1]), n_days=20)
+    >>> hazard = Hazard(supported=flat, unsupported=flat)
+    >>> by = Reaction(hazard=hazard, factors=np.array([1, 1, 1, 1, 5.0]), multipliers=np.ones((1, 1)))
+    >>> next_acts(on, np.array([0.7]), by).tolist()
+    [6]
+    """
+    n, last_half = len(patience), len(by.multipliers) - 1
+    multipliers = by.multipliers.take(on.tenant, axis=1)
+    # The weighted sum is multiplier * hazard + shift in each half-year, and `marks` at its end.
+    shifts, marks = np.zeros((last_half + 1, n)), np.zeros((last_half, n))
+    for half in range(last_half):
+        base = by.hazard.sums(on.since, on.ended, np.full(n, HALF_YEAR_DAYS * (half + 1)))
+        marks[half] = multipliers[half] * base + shifts[half]
+        shifts[half + 1] = marks[half] - multipliers[half + 1] * base
+
+    def weighted(at: Ints, until: Ints) -> Floats:
+        half = np.minimum((np.maximum(until, 1) - 1) // HALF_YEAR_DAYS, last_half)
+        return multipliers[half, at] * by.hazard.sums(on.since[at], on.ended[at], until) + shifts[half, at]
+
+    found, at, left = np.full(n, FAR), np.arange(n), patience
+    low = weighted(at, on.after)
+    first = (np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64))  # until the standpoint nothing is met
+    for ends, levels in (first, *zip(on.ends, on.levels, strict=True)):
+        factor = by.factors.take(levels[at])
+        until = np.maximum(ends[at], on.after[at])
+        high = np.maximum(weighted(at, until), low)
+        amount = (high - low) * factor
+        hit = (left <= amount) & (high > low)
+        if hit.any():
+            who, wanted = at[hit], low[hit] + left[hit] / factor[hit]
+            half = (marks[:, who] < wanted).sum(axis=0)
+            base = (wanted - shifts[half, who]) / multipliers[half, who]
+            day = by.hazard.first_day(on.since[who], on.ended[who], base)
+            found[who] = np.clip(day, on.after[who] + 1, until[hit])
+        rest = ~hit
+        at, low, left = at[rest], high[rest], (left - amount)[rest]
+        if not len(at):
+            break
+    return found

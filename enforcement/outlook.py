@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Final
 
 import numpy as np
@@ -10,7 +10,7 @@ import polars as pl
 
 from enforcement.acts import Paths, paths
 from enforcement.builds import Evidence
-from enforcement.catalogue import PRODUCTS
+from enforcement.catalogue import PRODUCTS, Catalogue
 from enforcement.chance import Bools, Floats, Ints
 from enforcement.course import Background, Course, course
 from enforcement.fates import DELAYED, EXPIRED, REJECTED, fates
@@ -111,6 +111,7 @@ def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: i
     """
     if n_days < 1:
         raise ValueError(f"a forecast of {n_days} days (expected 1 or more)")
+    background = replace(background, catalogue=_known_on(background.catalogue, at.as_of))
     table = standings(at.history.builds, background.catalogue, policy)
     servers = at.servers.join(table.drop("build"), on="build_id", maintain_order="left")
     products = servers["product"].to_list()
@@ -123,7 +124,7 @@ def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: i
     own_starts, own_cohort = _cohorts(at, policy, products)
     next_starts, next_cohort = _cohorts(at, policy, [SUCCESSOR] * at.n_servers)
     begins, clocks = _spells(at, course(at.history, policy, background), servers, vulnerable_from, own_starts)
-    begins = np.where(is_met, begins, FAR)
+    begins, clocks = np.where(is_met, begins, FAR), np.minimum(clocks, policy.stage_starts[-1])  # no stage lies beyond
     own_starts, next_starts = np.where(is_met, own_starts, FAR), np.where(is_met, next_starts, FAR)
     noticed = _noticed(policy, begins, own_starts, vulnerable_from)
     kind, still_days = _still(at, policy, background.pauses, n_days)
@@ -184,6 +185,19 @@ def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: i
         volume=at.volume.sum(axis=0),
         subject=subject,
         plan=plan,
+    )
+
+
+def _known_on(catalogue: Catalogue, day: date) -> Catalogue:
+    """Leave out what came later: a build that is current on a day gets a simulated next update."""
+    return replace(
+        catalogue,
+        releases=tuple(release for release in catalogue.releases if release.released_on <= day),
+        exploits=tuple(
+            replace(exploit, fixes=tuple(fix for fix in exploit.fixes if fix.released_on <= day))
+            for exploit in catalogue.exploits
+            if exploit.listed_on <= day
+        ),
     )
 
 

@@ -46,9 +46,9 @@ CORE = (  # values in, values out
 ANSWERS = (  # values in, what a person looks at out
     ("course", "acts", "patch_forecast"),
     ("exposed", "outlook"),
-    ("replay", "charts_theme", "pieces", "calibrate", "backtest"),
-    ("explain", "comparison", "charts", "charts_fleet", "story_fleet"),
-    ("differences", "picture_tables", "story", "story_sources"),
+    ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives"),
+    ("explain", "comparison", "charts", "charts_fleet", "story_fleet", "rollout_days"),
+    ("rollout", "differences", "picture_tables", "story", "story_sources"),
     ("story_policy",),
 )
 RING = (  # files, the database, notebooks, the clock of the day
