@@ -70,8 +70,11 @@ class Lives:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waits:
-    """Servers that wait: an array of servers each. after: the day behind which the hazard counts; row_from,
-    vulnerable_since: when its row and its being vulnerable began, not before day 0; product: 1 is the successor."""
+    """Servers that wait, an array of servers each.
+
+    after: the day behind which the hazard counts; row_from, vulnerable_since: when its row and its being vulnerable
+    began, not before day 0; product: 1 is the successor.
+    """
 
     server: Ints
     since: Ints

@@ -189,10 +189,13 @@ def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: i
 
 
 def _known_on(catalogue: Catalogue, day: date) -> Catalogue:
-    """Leave out what came later: a build that is current on a day gets a simulated next update."""
+    """Leave out the updates that came later: a build that is current on a day gets a simulated next one."""
     return replace(
         catalogue,
-        releases=tuple(release for release in catalogue.releases if release.released_on <= day),
+        releases=tuple(
+            replace(release, is_security=release.is_security and release.released_on <= day)
+            for release in catalogue.releases
+        ),
         exploits=tuple(
             replace(exploit, fixes=tuple(fix for fix in exploit.fixes if fix.released_on <= day))
             for exploit in catalogue.exploits

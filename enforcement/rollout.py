@@ -17,6 +17,7 @@ from enforcement.lives import Fortune, Numbers, Spans, lives
 from enforcement.outlook import Outlook, paused
 from enforcement.response import Draws, Size, draw, landing, leaving, patience, retirement_patience
 from enforcement.rollout_days import MEASURES, Schedules, outcomes
+from enforcement.standpoint import Standpoint
 
 TIMES: Final = (0.5, 0.9)  # shares of the servers vulnerable today, whose last day is told
 BANDS: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -49,34 +50,40 @@ class Rollout:
         return [self.as_of + timedelta(days=day) for day in range(self.n_days + 1)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """How many draws are made from which seed, and by how many threads; these change no number."""
+
+    n_draws: int = 1000
+    seed: int = 1
+    threads: int = 2
+
+
 def rollout(
+    at: Standpoint,
     outlooks: Sequence[tuple[str, Outlook]],
     assumptions: Assumptions,
-    *,
-    as_of: date,
-    n_draws: int,
-    seed: int,
+    trial: Trial,
     report: Callable[[int], None] = lambda _: None,
-    threads: int = 2,
 ) -> Rollout:
-    """Draw what may happen under outlooks of one standpoint; a draw is the same alone or with others.
+    """Draw what may happen under outlooks of a standpoint; a draw is the same alone or with others.
 
     A server that acts on a day is on its new build from that day on. What is counted of a day is expected mail.
     """
     looks = [look for _, look in outlooks]
-    n_days, tenant = looks[0].n_days, looks[0].tenant
+    n_days, tenant, n_draws, as_of = looks[0].n_days, at.tenant, trial.n_draws, at.as_of
     if n_draws < 1:
         raise ValueError(f"{n_draws} draws (expected 1 or more)")
     if not any(look.is_vulnerable.any() for look in looks):
         raise LookupError(f"no server in sight is vulnerable on {as_of} (nothing to forecast; give another --as-of)")
-    size = Size(n_draws=n_draws, n_tenants=looks[0].n_tenants, horizon_days=n_days)
+    size = Size(n_draws=n_draws, n_tenants=len(at.tenants), horizon_days=n_days)
     found = np.empty((len(MEASURES), len(looks), n_draws, n_days + 1))
     times = np.empty((len(looks), n_draws, len(TIMES)))
     oldest = n_days + 1 - min(int(min(look.since.min(), look.ended.min(), look.seen.min())) for look in looks)
     with_pauses = [_variants(look) for look in looks]
 
     def one(number: int) -> None:
-        drawn = draw(assumptions, size, as_of=as_of, seed=seed, draws=slice(number, number + 1))
+        drawn = draw(assumptions, size, as_of=as_of, seed=trial.seed, draws=slice(number, number + 1))
         chance = _fortune(drawn, tenant, oldest)
         for place, variant in enumerate(with_pauses):
             look, way = variant(int(drawn.pause_days[0]))
@@ -84,7 +91,7 @@ def rollout(
             found[:, place, number] = outcomes(look, way, lived)
             times[place, number] = _times(look, lived.vulnerable)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(trial.threads) as pool:
         for done, _ in enumerate(pool.map(one, range(n_draws)), start=1):
             report(done)
     return Rollout(
@@ -92,7 +99,7 @@ def rollout(
         as_of=as_of,
         n_days=n_days,
         n_draws=n_draws,
-        seed=seed,
+        seed=trial.seed,
         n_servers=len(tenant),
         n_tenants=size.n_tenants,
         n_vulnerable=tuple(int(look.is_vulnerable.sum()) for look in looks),
