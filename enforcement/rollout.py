@@ -8,7 +8,6 @@ from functools import cache
 from typing import Final
 
 import numpy as np
-import polars as pl
 
 from enforcement.acts import Hazard, Reaction
 from enforcement.assumptions import Assumptions
@@ -20,7 +19,6 @@ from enforcement.rollout_days import MEASURES, Schedules, outcomes
 from enforcement.standpoint import Standpoint
 
 TIMES: Final = (0.5, 0.9)  # shares of the servers vulnerable today, whose last day is told
-BANDS: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 _LEAST: Final = 1e-300  # a multiplier below is as good as none, and can be divided by
 
 
@@ -160,49 +158,3 @@ def _times(look: Outlook, vulnerable: Spans) -> Floats:
         return np.full(len(TIMES), np.nan)
     reached = [np.flatnonzero(gone >= share * n) for share in TIMES]
     return np.array([float(days[0]) if len(days) else np.inf for days in reached])
-
-
-def bands(values: Floats, *, axis: int = 0) -> Floats:
-    """Give the quantiles of BANDS over draws, and after them the mean: (6, …).
-
-    >>> bands(np.arange(101.0)).tolist()
-    [5.0, 25.0, 50.0, 75.0, 95.0, 50.0]
-    """
-    with np.errstate(invalid="ignore"):  # times that are not reached are infinite
-        quantiles = np.quantile(values, BANDS, axis=axis, method="inverted_cdf")
-        return np.concatenate([quantiles, np.mean(values, axis=axis, keepdims=False)[np.newaxis]])
-
-
-def difference(of: Rollout, policy: str, other: str) -> dict[str, Floats]:
-    """Give a policy's outcomes less another's, draw by draw: (draws, days + 1) of each measure."""
-    a, b = of.policies.index(policy), of.policies.index(other)
-    return {measure: values[a] - values[b] for measure, values in of.outcomes.items()}
-
-
-def share_better(of: Rollout, policy: str, other: str, measure: str) -> Floats:
-    """Give the share of draws, by day, in which a policy has less of a measure than another; ties count half."""
-    less = difference(of, policy, other)[measure]
-    return ((less < 0) + 0.5 * (less == 0)).mean(axis=0)
-
-
-def bands_frame(of: Rollout) -> pl.DataFrame:
-    """Give the bands as a table: policy, measure, day, date, mean, low_90, low_50, median, high_50, high_90."""
-    parts = []
-    for place, policy in enumerate(of.policies):
-        for measure, values in of.outcomes.items():
-            low_90, low_50, median, high_50, high_90, mean = bands(values[place])
-            parts.append(
-                pl.DataFrame({
-                    "policy": [policy] * (of.n_days + 1),
-                    "measure": [measure] * (of.n_days + 1),
-                    "day": np.arange(of.n_days + 1),
-                    "date": of.days,
-                    "mean": mean,
-                    "low_90": low_90,
-                    "low_50": low_50,
-                    "median": median,
-                    "high_50": high_50,
-                    "high_90": high_90,
-                })
-            )  # fmt: skip
-    return pl.concat(parts)

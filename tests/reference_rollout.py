@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from agreement import Case, background, history_of
-from reference import read_facts
+from reference_builds import read_facts
 from reference_clock import cohort_of, enforce, grant, is_exempt, stage_at
 
 from enforcement import response

@@ -49,7 +49,7 @@ ANSWERS = (  # values in, what a person looks at out
     ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives"),
     ("explain", "comparison", "charts", "charts_fleet", "story_fleet", "rollout_days"),
     ("rollout", "differences", "picture_tables", "story", "story_sources"),
-    ("story_policy",),
+    ("story_policy", "rollout_bands"),
 )
 RING = (  # files, the database, notebooks, the clock of the day
     ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
@@ -61,13 +61,14 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.polars", "engines.spark"),
     ("engines.lakes",),
     ("workbench", "intake", "seen_patching"),
+    ("forecasts",),
     ("provenance", "report_parameters"),
     ("report_runs",),
     ("report_kernel", "report_page"),
     ("report",),
     ("answers",),
     ("terminal",),
-    ("printing", "commands.options"),
+    ("printing", "printing_forecast", "commands.options"),
     ("commands.forecast",),
     ("__main__",),
 )

@@ -9,7 +9,7 @@ from agreement import Case, background, history_of
 from fleets import FIRST, LAST, lively
 from reference_rollout import MEASURES, Slow, roll_slowly
 
-from enforcement.assumptions import Assumptions, parse_assumptions
+from enforcement.assumptions import Assumptions
 from enforcement.outlook import Outlook, outlook
 from enforcement.response import Size, draw
 from enforcement.rollout import Rollout, Trial, rollout
