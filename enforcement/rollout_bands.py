@@ -1,17 +1,20 @@
 """What draws say together: bands, differences draw by draw, and the figures of a few days and of all days."""
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from enforcement.chance import Floats
+from enforcement.chance import Floats, Ints
+from enforcement.policy import NO_POLICY
 from enforcement.rollout import TIMES, Rollout
 
 QUANTILES: Final = {"low_90": 0.05, "low_50": 0.25, "median": 0.5, "high_50": 0.75, "high_90": 0.95}
 SUMMED: Final = ("accepted_vulnerable", "delayed", "lost")  # messages; the other measures are counted on a day
 FEWEST_SERVERS: Final = 20  # of fewer, or of fewer tenants, an answer is thin: their chance is not that of many
 FEWEST_TENANTS: Final = 5
+_WEEK: Final = 7  # days
 
 
 def bands(values: Floats, *, axis: int = 0) -> Floats:
@@ -39,8 +42,12 @@ def share_better(of: Rollout, policy: str, other: str, measure: str) -> Floats:
 
 def bands_frame(of: Rollout) -> pl.DataFrame:
     """Give the bands by day: policy, measure, day, date, low_90, low_50, median, high_50, high_90, mean."""
-    days, dates = np.arange(of.n_days + 1), of.days
-    parts = []
+    return _bands_on(of, np.arange(of.n_days + 1))
+
+
+def _bands_on(of: Rollout, days: Ints) -> pl.DataFrame:
+    """Give the bands of outcomes of some days."""
+    parts, dates = [], [of.days[day] for day in days]
     for place, policy in enumerate(of.policies):
         for measure, values in of.outcomes.items():
             found = dict(zip((*QUANTILES, "mean"), bands(values[place]), strict=True))
@@ -49,6 +56,42 @@ def bands_frame(of: Rollout) -> pl.DataFrame:
                 *(pl.lit(value).alias(name) for name, value in told.items()), pl.all()
             ))  # fmt: skip
     return pl.concat(parts)
+
+
+def bands_picture(of: Rollout, *, note: str = "") -> pl.DataFrame:
+    """Give the table of `charts_rollout.bands_by_day`; a policy named `none` is the baseline. Thin answers say so.
+
+    Messages are the mean a day of each whole week, as weekends would hide all else.
+    """
+    said = "; ".join(filter(None, [note, *(f"{policy}: {thin}" for policy, thin in thinness(of).items())]))
+    width = min(_WEEK, of.n_days + 1)
+    days = np.arange((of.n_days + 1) // width) * width
+    weekly = {name: np.stack([of.outcomes[name][:, :, day : day + width].mean(axis=2) for day in days], axis=2)
+              for name in SUMMED}  # fmt: skip
+    by_week = replace(of, outcomes=weekly)
+    parts = [bands_frame(replace(of, outcomes={k: v for k, v in of.outcomes.items() if k not in SUMMED}))]
+    parts.append(_bands_on(by_week, days))
+    is_last = pl.col("day") == pl.col("day").max().over("measure")
+    return (
+        pl.concat(parts)
+        .with_columns(is_baseline=pl.col("policy") == NO_POLICY, note=pl.lit(said))
+        .with_columns(label=pl.when(is_last).then("policy").otherwise(pl.lit("")))
+        .pipe(_with_places)
+    )
+
+
+def _with_places(table: pl.DataFrame) -> pl.DataFrame:
+    """Place each policy's name at the end of its line, and names apart: column label_at."""
+    places = {}
+    for (measure,), of_measure in table.group_by("measure", maintain_order=True):
+        gap = 0.07 * float(of_measure["high_90"].to_numpy().max(initial=0))
+        named = of_measure.filter(pl.col("label") != "").sort("median", "policy")
+        last = -np.inf
+        for policy, middle in named.select("policy", "median").iter_rows():
+            last = max(middle, last + gap)
+            places[measure, policy] = last
+    keys = zip(table["measure"], table["policy"], strict=True)
+    return table.with_columns(label_at=pl.Series([places[key] for key in keys], dtype=pl.Float64))
 
 
 def totals_frame(of: Rollout) -> pl.DataFrame:

@@ -47,7 +47,7 @@ ANSWERS = (  # values in, what a person looks at out
     ("course", "acts", "patch_forecast"),
     ("exposed", "outlook"),
     ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives"),
-    ("explain", "comparison", "charts", "charts_fleet", "story_fleet", "rollout_days"),
+    ("explain", "comparison", "charts", "charts_fleet", "charts_rollout", "story_fleet", "rollout_days"),
     ("rollout", "differences", "picture_tables", "story", "story_sources"),
     ("story_policy", "rollout_bands"),
 )
