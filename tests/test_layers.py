@@ -38,17 +38,27 @@ CORE = (  # values in, values out
         "exposure",
         "volume",
         "patching",
+        "pressure",
     ),
-    ("stage_sums", "fleet", "check", "export.calendar", "assumptions", "hazards"),  # and for all of them
+    ("stage_sums", "standpoint", "fleet", "check", "export.calendar", "assumptions", "hazards"),  # and for all of them
     ("outcomes", "response", "assumptions_text", "posterior"),
 )
 ANSWERS = (  # values in, what a person looks at out
-    ("course", "patch_forecast"),
-    ("exposed",),
-    ("replay", "charts_theme", "pieces", "calibrate", "backtest"),
-    ("explain", "comparison", "charts", "charts_fleet", "charts_backtest", "story_fleet"),
-    ("differences", "picture_tables", "policy_words", "story", "story_sources"),
-    ("story_policy",),
+    ("course", "acts", "patch_forecast"),
+    ("exposed", "outlook"),
+    ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives"),
+    (
+        "explain",
+        "comparison",
+        "charts",
+        "charts_fleet",
+        "charts_backtest",
+        "charts_rollout",
+        "story_fleet",
+        "rollout_days",
+    ),
+    ("rollout", "differences", "picture_tables", "policy_words", "story", "story_sources"),
+    ("story_policy", "rollout_bands"),
 )
 RING = (  # files, the database, notebooks, the clock of the day
     ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
@@ -60,6 +70,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.polars", "engines.spark"),
     ("engines.lakes",),
     ("workbench", "intake", "seen_patching"),
+    ("forecasts",),
     ("provenance", "report_parameters", "backtested"),
     ("story_backtest",),
     ("report_runs",),
@@ -67,7 +78,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("report",),
     ("answers",),
     ("terminal",),
-    ("printing", "commands.options"),
+    ("printing", "printing_forecast", "commands.options"),
     ("commands.forecast",),
     ("__main__",),
 )

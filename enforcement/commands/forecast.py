@@ -10,10 +10,14 @@ from enforcement import shipped
 from enforcement.assumptions_text import assumptions_text
 from enforcement.backtest import TOO_SHORT, backtest, quarterly_cuts
 from enforcement.calibrate import Calibration, Definition, assumptions_of, calibrate, calibration_answer
-from enforcement.commands.options import AsOf, From, How, StorePath, day
+from enforcement.commands.options import AsOf, Assumed, From, How, Pauses, Policies, StorePath, day
+from enforcement.forecasts import HORIZON_DAYS, MOST_DAYS, MOST_DRAWS, Question, forecast, write_forecast
+from enforcement.policy import NO_POLICY
+from enforcement.printing_forecast import print_forecast
+from enforcement.rollout import Trial
 from enforcement.seen_patching import patch_histories
 from enforcement.terminal import Format, progress, say, sentences, show, write_answer
-from enforcement.workbench import DEFAULT_STORE
+from enforcement.workbench import DEFAULT_STORE, Setting
 
 _History = Annotated[
     Path | None,
@@ -109,6 +113,38 @@ def backtest_command(
     sentences([told])
 
 
+def rollout_command(
+    policies: Policies,
+    as_of: AsOf = None,
+    days: Annotated[int, typer.Option(metavar="N", min=1, max=MOST_DAYS, help="How many days ahead.")] = HORIZON_DAYS,
+    draws: Annotated[int, typer.Option(metavar="N", min=1, max=MOST_DRAWS, help="How many draws of chance.")] = 1000,
+    seed: _Seed = 1,
+    baseline: Annotated[
+        str, typer.Option(metavar="POLICY", help="What stands beside them: a policy, or none.")
+    ] = NO_POLICY,
+    assumptions: Assumed = "default",
+    pauses: Pauses = None,
+    store: StorePath = DEFAULT_STORE,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write the bands as Parquet, and a record of this run.")
+    ] = None,
+    how: How = Format.TABLE,
+) -> None:
+    """Forecast what may happen under policies: people react, so servers are patched or retired.
+
+    Chance is drawn many times, the same for all policies. A band of 90 % leaves out a twentieth of the draws at each
+    end, one of 50 % a quarter.
+    """
+    setting = Setting(store=store, to_on=as_of, assumptions=assumptions, pauses=pauses)
+    with progress() as report:
+        asked = Question(policies=policies, baseline=baseline, n_days=days)
+        found = forecast(asked, setting, Trial(n_draws=draws, seed=seed), report)
+    if out is not None:
+        write_forecast(found, out)
+        say(f"bands by day and the record of this run in {out}")
+    print_forecast(found, how)
+
+
 def _print_calibration(found: Calibration, how: Format) -> None:
     answer = calibration_answer(found)
     rows = pl.DataFrame(answer["hazards"])
@@ -133,4 +169,7 @@ def add_to(app: typer.Typer) -> None:
     )
     app.command("backtest", epilog="Example: enforcement backtest --history patching.csv --cut 2024-01-30")(
         backtest_command
+    )
+    app.command("rollout", epilog="Example: enforcement rollout ninety-days gentler --days 180 --out data/rollout")(
+        rollout_command
     )

@@ -1,0 +1,222 @@
+"""The lives of servers in one draw under one policy: they wait, act or retire, land on a build, and wait again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+
+from enforcement.acts import Hazard, Reaction, Waiting, first_acts, next_acts
+from enforcement.chance import Bools, Floats, Ints
+from enforcement.outlook import Outlook
+from enforcement.pressure import FAR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """What chance says of each server in a round; `age` of the first missing update on landing, 0: none."""
+
+    patience: Floats
+    retirement: Floats
+    age: Ints
+    leaving: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fortune:
+    """All that chance says in a draw: of each round, of updates to come and of tenants; no policy enters."""
+
+    of_round: Callable[[int], Numbers]
+    by: Reaction
+    retiring: Hazard
+    updates: Ints
+    pauses: Bools
+    supported_leave_product: float
+    unsupported_leave_product: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spans:
+    """Spans of days of servers, each from a day to the first one no longer in it."""
+
+    server: Ints
+    from_day: Ints
+    until_day: Ints
+
+    @classmethod
+    def of(cls, server: Ints, from_day: Ints, until_day: Ints) -> Self:
+        """Leave out spans without a day.
+
+        >>> day = np.array([3, 4])
+        >>> Spans.of(np.array([0, 1]), day, np.array([3, 6])).server.tolist()
+        [1]
+        """
+        some = from_day < until_day
+        return cls(server=server[some], from_day=from_day[some], until_day=until_day[some])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lives:
+    """What happened to the servers in a draw under a policy, from day 0 to the last day.
+
+    vulnerable: spans of being vulnerable; ways: of being on a row of the pressure; row: of each of these. Rows that
+    never begin are left out.
+    """
+
+    vulnerable: Spans
+    ways: Spans
+    row: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waits:
+    """Servers that wait, an array of servers each.
+
+    after: the day behind which the hazard counts; row_from, vulnerable_since: when its row and its being vulnerable
+    began, not before day 0; product: 1 is the successor.
+    """
+
+    server: Ints
+    since: Ints
+    ended: Ints
+    after: Ints
+    row: Ints
+    row_from: Ints
+    vulnerable_since: Ints
+    product: Ints
+
+    def take(self, which: Ints | Bools) -> "_Waits":
+        """Take some of them."""
+        return _Waits(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
+
+
+def lives(look: Outlook, chance: Fortune) -> Lives:
+    """Live all rounds until nobody acts by the last day; the outlook's pauses are those of the draw."""
+    size = look.n_days + 1
+    next_update = _next_update(chance.updates, size)
+    wait, act = _first(look, chance, next_update)
+    vulnerable: list[tuple[Ints, Ints, Ints]] = []
+    ways: list[tuple[Ints, Ints, Ints, Ints]] = []
+    round_ = 0
+    while len(wait.server):
+        numbers = chance.of_round(round_)
+        if round_:
+            act = _acts(look, wait, numbers.patience.take(wait.server), chance.by)
+        out = retirements(wait.since, wait.ended, wait.after, numbers.retirement.take(wait.server), chance.retiring)
+        end = np.clip(np.minimum(act, out), 0, size)
+        goes_on = np.flatnonzero((act <= out) & (act < size))
+        landed, is_still, is_on_row = _landed(look, wait.take(goes_on), act[goes_on], numbers, (chance, next_update))
+        stops = np.ones(len(end), dtype=np.bool_)
+        stops[goes_on] = ~is_still
+        vulnerable.append((wait.server[stops], wait.vulnerable_since[stops], end[stops]))
+        stops[goes_on] = ~is_on_row
+        stops &= look.plan.spells.begins.take(wait.row) < size
+        ways.append((wait.server[stops], wait.row_from[stops], end[stops], wait.row[stops]))
+        wait = landed
+        round_ += 1
+    server, row_from, until, row = (np.concatenate(each) for each in zip(*ways, strict=True))
+    return Lives(
+        vulnerable=Spans.of(*(np.concatenate(each) for each in zip(*vulnerable, strict=True))),
+        ways=Spans.of(server, row_from, until),
+        row=row[row_from < until],
+    )
+
+
+def _next_update(updates: Ints, size: int) -> Ints:
+    """Give for each day the day of the next update after it; FAR: none."""
+    return np.append(updates, FAR)[np.searchsorted(updates, np.arange(size), side="right")]
+
+
+def _first(look: Outlook, chance: Fortune, next_update: Ints) -> tuple[_Waits, Ints]:
+    """Give the fleet as it waits on day 0, and when it acts first."""
+    n = len(look.tenant)
+    which = chance.pauses.take(look.tenant).astype(np.int64)
+    every = np.arange(n)
+    # A server that misses nothing waits for the next update.
+    is_clean = (look.since >= FAR) & (look.ended > 0)
+    coming = np.where(next_update[0] < look.ended, next_update[0], FAR)
+    since = np.where(is_clean, coming, look.since)
+    vulnerable_from = np.minimum(look.vulnerable_from, since + look.landed.after_missing[0])
+    row = look.rows[which, every]
+    begins = np.maximum(np.maximum(vulnerable_from, look.landed.cohort_starts[0]), 1)
+    is_sooner = is_clean & (begins < look.plan.spells.begins.take(row))
+    wait = _Waits(
+        server=every,
+        since=since,
+        ended=look.ended,
+        after=np.where(is_clean, 0, look.seen),
+        row=np.where(is_sooner, look.landed.rows + np.minimum(begins, look.n_days + 1), row),
+        row_from=np.zeros(n, dtype=np.int64),
+        vulnerable_since=np.maximum(vulnerable_from, 0),
+        product=np.zeros(n, dtype=np.int64),
+    )
+    patience = chance.of_round(0).patience
+    act = np.full(n, FAR)
+    seen, clean = np.flatnonzero(~is_clean), np.flatnonzero(is_clean)
+    act[seen] = first_acts(look.on, look.paths[which[seen], seen], patience[seen], look.tenant[seen], chance.by)
+    act[clean] = _acts(look, wait.take(clean), patience[clean], chance.by)
+    return wait, act
+
+
+def _acts(look: Outlook, wait: _Waits, patience: Floats, by: Reaction) -> Ints:
+    met = look.pressure
+    on = Waiting(
+        since=wait.since,
+        ended=wait.ended,
+        after=wait.after,
+        ends=met.ends.take(wait.row, axis=1),
+        levels=met.end_levels.take(wait.row, axis=1),
+        tenant=look.tenant.take(wait.server),
+    )
+    return next_acts(on, patience, by)
+
+
+def retirements(since: Ints, ended: Ints, after: Ints, patience: Floats, hazard: Hazard) -> Ints:
+    """Give the day on which each server is retired, whatever it meets; a day that no forecast reaches: not.
+
+    >>> from enforcement.acts import Cumulated
+    >>> flat = Cumulated.of(np.array([0]), np.array([0.1]), n_days=20)
+    >>> none, day = np.array([FAR]), np.array([0])
+    >>> retirements(day, none, day, np.array([0.55]), Hazard(supported=flat, unsupported=flat)).tolist()
+    [6]
+    """
+    wanted = hazard.sums(since, ended, after) + patience
+    found = np.full(len(since), FAR)
+    some = np.flatnonzero((since < FAR) | (ended < FAR))
+    found[some] = np.maximum(hazard.first_day(since[some], ended[some], wanted[some]), after[some] + 1)
+    return found
+
+
+def _landed(
+    look: Outlook, wait: _Waits, day: Ints, numbers: Numbers, more: tuple[Fortune, Ints]
+) -> tuple[_Waits, Bools, Bools]:
+    """Land those who act on a day; tell who stays vulnerable without a break, and who stays on its row."""
+    chance, next_update = more
+    of, server = look.landed, wait.server
+    is_out = day >= wait.ended
+    share = np.where(is_out, chance.unsupported_leave_product, chance.supported_leave_product)
+    product = np.maximum(wait.product, numbers.leaving.take(server) < share)
+    age = numbers.age.take(server)
+    ended = of.ended[product, server]
+    today = np.maximum(day, 0)
+    coming = next_update.take(today)
+    since = np.where(age > 0, day - age, np.where(coming < ended, coming, FAR))
+    vulnerable_from = np.minimum(
+        since + of.after_missing[product, server], ended + of.after_unsupported[product, server]
+    )
+    is_still = (vulnerable_from <= day) & (wait.vulnerable_since <= today)
+    is_same_cohort = (product == wait.product) | of.same_cohort[product, server]
+    is_on_row = is_still & is_same_cohort & (look.plan.spells.begins.take(wait.row) <= today)
+    begins = np.maximum(np.maximum(vulnerable_from, of.cohort_starts[product, server]), np.maximum(today, 1))
+    new_row = of.rows.take(server) + np.minimum(begins, look.n_days + 1)
+    landed = _Waits(
+        server=server,
+        since=since,
+        ended=ended,
+        after=day,
+        row=np.where(is_on_row, wait.row, new_row),
+        row_from=np.where(is_on_row, wait.row_from, today),
+        vulnerable_since=np.where(is_still, wait.vulnerable_since, np.maximum(vulnerable_from, today)),
+        product=product,
+    )
+    return landed, is_still, is_on_row

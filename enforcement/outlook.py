@@ -1,0 +1,365 @@
+"""A policy as the fleet of a day will meet it: who is vulnerable from when, whose clock begins, and who may pause."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from enforcement.acts import Paths, paths
+from enforcement.builds import Evidence
+from enforcement.catalogue import PRODUCTS, Catalogue
+from enforcement.chance import Bools, Floats, Ints
+from enforcement.course import Background, Course, course
+from enforcement.fates import DELAYED, EXPIRED, REJECTED, fates
+from enforcement.pauses import grant, still_spans
+from enforcement.policy import NO_POLICY, Phase, Policy, Since
+from enforcement.pressure import FAR, Level, Pressure, Spells, pressure
+from enforcement.standing import standings
+from enforcement.standpoint import ROUTES, Standpoint
+from enforcement.when import when_expression
+
+SUCCESSOR: Final = PRODUCTS[-1]  # where those land who leave their product
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """What rules and cohorts make of servers that have acted: (2, servers), in their own product, in the successor.
+
+    ended: the first day out of support; after_missing, after_unsupported: days until a rule calls a build vulnerable;
+    cohort_starts: the first day on which its cohort is enforced; same_cohort: whether that is the cohort it was in;
+    rows: (servers,), the row of `pressure` of a spell that begins on day 0; the row of one of day d lies d further.
+    """
+
+    ended: Ints
+    after_missing: Ints
+    after_unsupported: Ints
+    cohort_starts: Ints
+    same_cohort: Bools
+    rows: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the rows and paths of an outlook are made of; only the days of planned pauses change them.
+
+    spells: those to come, then those of the fleet, then the same of tenants that pause, on the day `pauses_on`;
+    still_days: (kinds, days + 1) without planned pauses; year_days: the days before each day in its calendar year;
+    quota: days of pause a year; kinds: (4, paths) since, ended, seen and row of each path.
+    """
+
+    spells: Spells
+    pauses_on: Ints
+    still_days: Bools
+    year_days: Ints
+    quota: int
+    stage_starts: Sequence[int]
+    phases: Sequence[Phase]
+    kinds: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What each server of a standpoint meets under a policy. Days count from the standpoint; arrays go by server.
+
+    since, ended: first missing update and end of support; seen: last sighting; vulnerable_from: by the policy's rules;
+    begins: the first day under enforcement; rows: (2, servers), the row of `pressure` when the tenant takes no pause,
+    and when it pauses for `pause_days` from the first day on which one of its servers is throttled or blocked; paths:
+    the same of `on`. delayed, lost: share of mail by stage, the last place being accepted mail: the mean over the
+    minutes of the hour, as nothing is known of the minutes of mail to come. volume, subject: messages a day of all
+    routes and of the policy's, (weekdays from Monday, servers); weekdays: of each day.
+
+    What a pause does not touch: spells that begin after a server has acted, and tenants that the ledger names.
+    Exploited vulnerabilities and minimum builds of builds to come are not known; a landed build is judged by the
+    rules on missing updates and on the end of support.
+    """
+
+    name: str
+    n_days: int
+    pause_days: int
+    tenant: Ints
+    n_tenants: int
+    weekdays: Ints
+    since: Ints
+    ended: Ints
+    seen: Ints
+    vulnerable_from: Ints
+    begins: Ints
+    rows: Ints
+    landed: Landed
+    pressure: Pressure
+    on: Paths
+    paths: Ints
+    delayed: Floats
+    lost: Floats
+    volume: Floats
+    subject: Floats
+    plan: Plan
+
+    @property
+    def is_vulnerable(self) -> Bools:
+        """Whether each server is vulnerable on the day of the standpoint."""
+        return self.vulnerable_from <= 0
+
+
+def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: int, enforced: bool = True) -> Outlook:
+    """Say what each server will meet in the days to come; not `enforced`: nothing, by the same rules.
+
+    Tenants take no pauses that are not in the ledger; see `paused`.
+    """
+    if n_days < 1:
+        raise ValueError(f"a forecast of {n_days} days (expected 1 or more)")
+    background = replace(background, catalogue=_known_on(background.catalogue, at.as_of))
+    table = standings(at.history.builds, background.catalogue, policy)
+    servers = at.servers.join(table.drop("build"), on="build_id", maintain_order="left")
+    products = servers["product"].to_list()
+    since, ended, vulnerable_from = (
+        at.day(servers[name], never=FAR) for name in ("missing_since", "unsupported_since", "vulnerable_from")
+    )
+    seen = np.minimum(at.day(servers["last_seen_on"], never=0), 0)
+    subject = at.volume[[ROUTES.index(str(route)) for route in policy.routes]].sum(axis=0)
+    is_met = enforced & (subject.sum(axis=0) > 0)
+    own_starts, own_cohort = _cohorts(at, policy, products)
+    next_starts, next_cohort = _cohorts(at, policy, [SUCCESSOR] * at.n_servers)
+    begins, clocks = _spells(at, course(at.history, policy, background), servers, vulnerable_from, own_starts)
+    begins, clocks = np.where(is_met, begins, FAR), np.minimum(clocks, policy.stage_starts[-1])  # no stage lies beyond
+    own_starts, next_starts = np.where(is_met, own_starts, FAR), np.where(is_met, next_starts, FAR)
+    noticed = _noticed(policy, begins, own_starts, vulnerable_from)
+    kind, still_days = _still(at, policy, background.pauses, n_days)
+    own, way = np.unique(np.stack([begins, clocks, noticed, kind]), axis=1, return_inverse=True)
+    calm = Spells(begins=own[0], clocks=own[1], noticed_from=own[2], still=own[3])
+    met = pressure(calm, still_days, policy.stage_starts, policy.phases)
+    harsh = (met.levels >= Level.THROTTLED).any(axis=1)
+    first = np.where(harsh, (met.levels >= Level.THROTTLED).argmax(axis=1), FAR)[way.ravel()]
+    pauses_on = _pauses_on(at, policy, first, background.pauses)
+    pausing = np.flatnonzero(pauses_on < FAR)
+    chosen, paused_way = np.unique(np.stack([way.ravel(), pauses_on])[:, pausing], axis=1, return_inverse=True)
+    later, n_later = _later(n_days, len(still_days)), (n_days + 2) * len(still_days)
+    rows = n_later + np.stack([way.ravel(), way.ravel()])
+    rows[1, pausing] = n_later + len(calm.begins) + paused_way.ravel()
+    every = [np.tile(days, 2) for days in (since, ended, seen)]
+    kinds, path = np.unique(np.stack([*every, rows.ravel()]), axis=1, return_inverse=True)
+    plan = Plan(
+        spells=_joined(later, calm, _chosen(calm, chosen[0])),
+        pauses_on=np.concatenate([np.full(n_later + len(calm.begins), FAR), chosen[1]]),
+        still_days=still_days,
+        year_days=_days_of_year(at, n_days),
+        quota=policy.pause.days_per_year if policy.pause else 0,
+        stage_starts=policy.stage_starts,
+        phases=policy.phases,
+        kinds=kinds,
+    )
+    ends = background.catalogue.support_ends.get(SUCCESSOR)
+    successor_ended = FAR if ends is None else (ends - at.as_of).days + 1
+    after_missing, after_unsupported = _after_days(policy, products)
+    fate = fates(policy.stage_minutes, background.senders).expected(background.senders).mean(axis=1)
+    found, on = _met(plan, 0)
+    return Outlook(
+        name=policy.name if enforced else NO_POLICY,
+        n_days=n_days,
+        pause_days=0,
+        tenant=at.tenant,
+        n_tenants=len(at.tenants),
+        weekdays=at.weekdays(n_days),
+        since=since,
+        ended=ended,
+        seen=seen,
+        vulnerable_from=vulnerable_from,
+        begins=begins,
+        rows=rows,
+        landed=Landed(
+            ended=np.stack([ended, np.full(at.n_servers, successor_ended)]),
+            after_missing=after_missing,
+            after_unsupported=after_unsupported,
+            cohort_starts=np.stack([own_starts, next_starts]),
+            same_cohort=np.stack([np.ones_like(is_met), own_cohort == next_cohort]),
+            rows=kind * (n_days + 2),
+        ),
+        pressure=found,
+        on=on,
+        paths=path.reshape(2, -1),
+        delayed=np.append(fate[:, DELAYED], 0.0),
+        lost=np.append(fate[:, REJECTED] + fate[:, EXPIRED], 0.0),
+        volume=at.volume.sum(axis=0),
+        subject=subject,
+        plan=plan,
+    )
+
+
+def _known_on(catalogue: Catalogue, day: date) -> Catalogue:
+    """Leave out the updates that came later: a build that is current on a day gets a simulated next one."""
+    return replace(
+        catalogue,
+        releases=tuple(
+            replace(release, is_security=release.is_security and release.released_on <= day)
+            for release in catalogue.releases
+        ),
+        exploits=tuple(
+            replace(exploit, fixes=tuple(fix for fix in exploit.fixes if fix.released_on <= day))
+            for exploit in catalogue.exploits
+            if exploit.listed_on <= day
+        ),
+    )
+
+
+def paused(of: Outlook, days: int) -> Outlook:
+    """Give the same outlook with planned pauses of so many days, as far as the policy grants them."""
+    if days == of.pause_days:
+        return of
+    found, on = _met(of.plan, days)
+    return replace(of, pause_days=days, pressure=found, on=on)
+
+
+def _met(plan: Plan, pause_days: int) -> tuple[Pressure, Paths]:
+    """Work out what each way to meet the policy brings by day, with pauses of so many days."""
+    pauses, which = np.unique(
+        np.stack([plan.spells.still, np.where(pause_days > 0, plan.pauses_on, FAR)]), axis=1, return_inverse=True
+    )
+    day = np.arange(plan.still_days.shape[1])
+    begins = pauses[1][:, np.newaxis]
+    used = day - np.maximum(begins, day - plan.year_days)  # days of pause taken before in the calendar year
+    granted = (day >= begins) & (day < begins + pause_days) & (used < plan.quota)
+    spells = replace(plan.spells, still=which.ravel())
+    met = pressure(spells, plan.still_days[pauses[0]] | granted, plan.stage_starts, plan.phases)
+    since, ended, seen, row = plan.kinds
+    return met, paths(since, ended, seen, met.ends[:, row], met.levels[row])
+
+
+def _later(n_days: int, n_kinds: int) -> Spells:
+    """Give the spells that begin on each day to come, and one that never does, for each kind of still days."""
+    size = (n_days + 2) * n_kinds
+    return Spells(
+        begins=np.tile(np.append(np.arange(n_days + 1), FAR), n_kinds),
+        clocks=np.zeros(size, dtype=np.int64),
+        noticed_from=np.full(size, FAR),
+        still=np.repeat(np.arange(n_kinds), n_days + 2),
+    )
+
+
+def _chosen(spells: Spells, rows: Ints) -> Spells:
+    return Spells(
+        begins=spells.begins[rows],
+        clocks=spells.clocks[rows],
+        noticed_from=spells.noticed_from[rows],
+        still=spells.still[rows],
+    )
+
+
+def _joined(*parts: Spells) -> Spells:
+    return Spells(
+        begins=np.concatenate([part.begins for part in parts]),
+        clocks=np.concatenate([part.clocks for part in parts]),
+        noticed_from=np.concatenate([part.noticed_from for part in parts]),
+        still=np.concatenate([part.still for part in parts]),
+    )
+
+
+def _cohorts(at: Standpoint, policy: Policy, products: Sequence[str]) -> tuple[Ints, Ints]:
+    """Give for each server, were it to run a product, the day on which its cohort starts (FAR: none), and its place."""
+    tenants = at.servers["tenant"].to_list()
+    starts: dict[tuple[str, str], tuple[int, int]] = {}
+    for key in set(zip(products, tenants, strict=True)):
+        takes = [place for place, cohort in enumerate(policy.cohorts) if cohort.takes(*key)]
+        start = (policy.cohorts[takes[0]].starts_on - at.as_of).days if takes else FAR
+        starts[key] = start, takes[0] if takes else -1
+    found = np.array([starts[key] for key in zip(products, tenants, strict=True)], dtype=np.int64).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
+def _spells(at: Standpoint, way: Course, servers: pl.DataFrame, vulnerable: Ints, starts: Ints) -> tuple[Ints, Ints]:
+    """Give the day on which each server's clock begins, 0 when it runs already, and its clock then."""
+    is_now = (pl.col("from_on") <= at.as_of) & (pl.col("until_on").is_null() | (pl.col("until_on") > at.as_of))
+    now = way.spans.filter(is_now).select("server_id", "cohort", "clock_at_start", "running", "from_on")
+    clock = (
+        servers.select("server_id", "build_id")
+        .join(
+            way.pairs.select("server_id", "build_id", "cohort"),
+            on=["server_id", "build_id"],
+            how="left",
+            maintain_order="left",
+        )
+        .join(now, on=["server_id", "cohort"], how="left", maintain_order="left")
+        .with_columns(went=(pl.lit(at.as_of) - pl.col("from_on")).dt.total_days() * pl.col("running"))
+        .select((pl.col("clock_at_start") + pl.col("went")).fill_null(-1).cast(pl.Int64))
+        .to_series()
+        .to_numpy()
+    )
+    # One that is vulnerable and taken in by now, but has shown no subject message yet, begins with its next one.
+    coming = np.minimum(np.maximum(np.maximum(vulnerable, starts), 1), FAR)
+    is_on = (clock >= 0) & (vulnerable <= 0)
+    return np.where(is_on, 0, coming), np.where(is_on, clock, 0)
+
+
+def _noticed(policy: Policy, begins: Ints, starts: Ints, vulnerable: Ints) -> Ints:
+    """Give the day of the notice that goes out before a cohort starts, to servers vulnerable by then; FAR: none."""
+    if policy.notice is None:
+        return np.full(len(begins), FAR)
+    is_told = (begins > 0) & (begins < FAR) & (begins == starts)
+    return np.where(is_told, np.maximum(vulnerable, starts - policy.notice.targeted_days_before), FAR)
+
+
+def _still(at: Standpoint, policy: Policy, ledger: pl.DataFrame, n_days: int) -> tuple[Ints, Bools]:
+    """Give the kind of each server, and whether each kind is paused or exempt by day: (kinds, days + 1)."""
+    table = at.servers.select("server_id", "server", "tenant", minute_offset=pl.lit(0, dtype=pl.Int8))
+    spans = still_spans(table, policy, grant(ledger, policy).pauses)
+    places = dict(zip(at.servers["server_id"].to_list(), range(at.n_servers), strict=True))
+    of_server: dict[int, list[tuple[int, int]]] = {}
+    starts, stops = (np.clip(at.day(spans[name], never=FAR), 0, n_days + 1) for name in ("from_on", "until_on"))
+    for server, start, stop in zip(spans["server_id"].to_list(), starts.tolist(), stops.tolist(), strict=True):
+        if start < stop:
+            of_server.setdefault(places[server], []).append((start, stop))
+    numbers: dict[tuple[tuple[int, int], ...], int] = {(): 0}
+    kind = np.zeros(at.n_servers, dtype=np.int64)
+    for place, found in of_server.items():
+        kind[place] = numbers.setdefault(tuple(found), len(numbers))
+    still_days = np.zeros((len(numbers), n_days + 1), dtype=np.bool_)
+    for cuts, number in numbers.items():
+        for start, stop in cuts:
+            still_days[number, start:stop] = True
+    return kind, still_days
+
+
+def _pauses_on(at: Standpoint, policy: Policy, first: Ints, ledger: pl.DataFrame) -> Ints:
+    """Give the day on which each server's tenant would pause: when one of its servers is first throttled or blocked.
+
+    A tenant that is throttled or blocked already has had its occasion, and one that the ledger names its pause: FAR.
+    """
+    if policy.pause is None or not policy.pause.days_per_year:
+        return np.full(at.n_servers, FAR)
+    earliest = np.full(len(at.tenants), FAR)
+    np.minimum.at(earliest, at.tenant, first)
+    had = set(ledger["tenant"].to_list())
+    is_free = np.array([name not in had for name in at.tenants])
+    return np.where(is_free & (earliest > 0), earliest, FAR)[at.tenant]
+
+
+def _days_of_year(at: Standpoint, n_days: int) -> Ints:
+    """Count the days before each day, from the standpoint on, in its calendar year."""
+    days = [at.as_of + timedelta(days=day) for day in range(n_days + 1)]
+    return np.array([day.timetuple().tm_yday - 1 for day in days])
+
+
+def _after_days(policy: Policy, products: Sequence[str]) -> tuple[Ints, Ints]:
+    """Give the days until a missing update, and the end of support, make builds vulnerable: (2, servers) each.
+
+    A rule's condition on more than the product is asked of a build of which the rest is not known.
+    """
+    every = sorted({*products, SUCCESSOR})
+    unknown = {name: pl.lit(None, dtype=pl.String) for name in ("line", "update", "kind", "build")}
+    dates = {str(since): pl.lit(None, dtype=pl.Date) for since in Since}
+    rows = pl.DataFrame({"product": every}).with_columns(
+        hop=pl.lit("smtp"), evidence=pl.lit(Evidence.EXACT.value), **unknown, **dates
+    )
+    own = [every.index(product) for product in products]
+    found = []
+    for since in (Since.MISSING_SINCE, Since.UNSUPPORTED_SINCE):
+        after = np.full(len(every), FAR)
+        for rule in policy.rules:
+            if rule.since is since:
+                holds = pl.lit(value=True) if rule.when is None else when_expression(rule.when)
+                applies = rows.select(pl.repeat(holds, pl.len()) if rule.when is None else holds).to_series()
+                after = np.where(applies.fill_null(value=False), np.minimum(after, rule.after_days), after)
+        found.append(np.stack([after[own], np.full(len(products), after[every.index(SUCCESSOR)])]))
+    return found[0], found[1]

@@ -1,0 +1,87 @@
+"""The rollout beside a plain loop over days, beside closed forms, and held to what must be so."""
+
+from datetime import date, timedelta
+from random import Random
+
+import numpy as np
+import pytest
+from agreement import Case, background, history_of
+from fleets import FIRST, LAST, lively
+from reference_rollout import MEASURES, Slow, roll_slowly
+
+from enforcement.assumptions import Assumptions
+from enforcement.outlook import Outlook, outlook
+from enforcement.response import Size, draw
+from enforcement.rollout import Rollout, Trial, rollout
+from enforcement.shipped import load_assumptions
+from enforcement.standing import standings
+from enforcement.standpoint import Standpoint, standpoint
+
+N_DAYS = 400
+
+
+def until(case: Case, day: date) -> Case:
+    """The case as it was known on a day."""
+    return Case(
+        messages=[one for one in case.messages if one.sent_at.date() <= day],
+        servers=case.servers,
+        policy=case.policy,
+        senders=case.senders,
+        pauses=case.pauses,
+        clock_starts=[one for one in case.clock_starts if one.first_detected_on <= day],
+    )
+
+
+def stands(case: Case, as_of: date) -> Standpoint:
+    known = background(case.senders, case.pauses)
+    history = history_of(case.messages, case.servers, case.clock_starts)
+    proven = standings(history.builds, known.catalogue, case.policy)
+    return standpoint(history, as_of, silent_after_days=case.policy.silent_after_days, known=proven)
+
+
+def looks(at: Standpoint, case: Case, *, n_days: int = N_DAYS, enforced: bool = True) -> Outlook:
+    return outlook(at, case.policy, background(case.senders, case.pauses), n_days=n_days, enforced=enforced)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("enforced", [True, False])
+def test_equals_a_plain_loop_over_days(seed: int, *, enforced: bool) -> None:
+    """Cohorts, pauses, exemptions, updates, landings and retirements: the same days, servers, tenants and mail."""
+    rng = Random(seed)
+    as_of = FIRST + timedelta(days=rng.randrange(60, (LAST - FIRST).days))
+    case = until(lively(rng), as_of)
+    assumptions = busy(rng)
+    try:
+        at = stands(case, as_of)
+    except LookupError:
+        pytest.skip("no server in sight")
+    look = looks(at, case, enforced=enforced)
+    if not look.is_vulnerable.any():
+        pytest.skip("nobody vulnerable")
+    found = rollout(at, [("it", look)], assumptions, Trial(n_draws=3, seed=seed))
+    size = Size(n_draws=3, n_tenants=len(at.tenants), horizon_days=N_DAYS)
+    for number in range(3):
+        drawn = draw(assumptions, size, as_of=as_of, seed=seed, draws=slice(number, number + 1))
+        same(roll_slowly(case, as_of, N_DAYS, drawn, enforced=enforced), found, number)
+
+
+def same(slow: Slow, found: Rollout, number: int) -> None:
+    for measure in MEASURES:
+        fast = found.outcomes[measure][0, number]
+        np.testing.assert_allclose(fast, slow.by_day[measure], rtol=1e-6, atol=1e-6, err_msg=measure)
+    np.testing.assert_array_equal(found.times[0, number], slow.times)
+
+
+def busy(rng: Random) -> Assumptions:
+    """The shipped assumptions, with everything quicker, so that much happens in a year."""
+    assumptions = load_assumptions(rng.choice(["default", "optimistic", "pessimistic"]))
+    data = assumptions.model_dump()
+    for rates in (data["hazards"], data["retirement"]):
+        for state in ("supported", "unsupported"):
+            for cell in rates[state]:
+                times = rng.choice([1, 3, 8])
+                for key in ("rate_per_week", "low", "high"):
+                    cell[key] = None if cell[key] is None else cell[key] * times
+    data["pauses"]["share_of_tenants"] = {"value": 0.6, "source": "guess"}
+    data["landing"]["unsupported_leave_product"] = {"value": 0.5, "source": "guess"}
+    return Assumptions.model_validate(data)
