@@ -15,12 +15,13 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from enforcement import shipped
+from enforcement.forecasts import MOST_DAYS, MOST_DRAWS, Question
 from enforcement.policy import NO_POLICY, Policy
+from enforcement.rollout import Trial
 from enforcement.workbench import Order, Setting
 
 NOTEBOOKS: Final = shipped.DATA.parent / "notebooks"
@@ -77,6 +78,10 @@ def _a_table(columns: str) -> Callable[[str], str]:
     return check
 
 
+def _policy_or_none(name: str | None) -> str | None:
+    return name if name in (None, NO_POLICY) else _loads(shipped.load_policy)(name)
+
+
 _POLICY: Final = "a policy: a shipped name, or the path of a TOML file"
 _A_DAY: Final = "a day, e.g. 2026-10-31, today or yesterday"
 PolicyName = Annotated[str, AfterValidator(_loads(shipped.load_policy))]
@@ -95,6 +100,13 @@ HistoryPath = Annotated[
     Annotated[str, AfterValidator(_a_table(_PATCHING))] | None,
     Field(description=f"the path of a CSV file {_PATCHING}"),
 ]
+
+Policies = Annotated[
+    list[PolicyName],
+    Field(min_length=1, max_length=12, description=f"a list of 1 to 12 policies, each {_POLICY.partition(': ')[2]}"),
+]
+Baseline = Annotated[str | None, AfterValidator(_policy_or_none), Field(description=f"{NO_POLICY}, or {_POLICY}")]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="a whole number from 0")]
 
 
 class Asked(BaseModel):
@@ -167,21 +179,11 @@ class AskedPolicy(Asked):
 class AskedReplay(Asked):
     """Parameters of 03_replay; the baseline is what the first policy names unless it is given."""
 
-    policies: Annotated[
-        list[PolicyName],
-        Field(
-            min_length=1, max_length=12, description=f"a list of 1 to 12 policies, each {_POLICY.partition(': ')[2]}"
-        ),
-    ] = ["ninety-days", "gentler", "stricter"]
-    baseline: Annotated[str | None, Field(description=f"{NO_POLICY}, or {_POLICY}")] = None
+    policies: Policies = ["ninety-days", "gentler", "stricter"]
+    baseline: Baseline = None
     from_on: Day = None
     assumptions: AssumptionsName = "default"
     pauses: PausesPath = None
-
-    @field_validator("baseline", mode="after")
-    @classmethod
-    def _is_one(cls, baseline: str | None) -> str | None:
-        return baseline if baseline in (None, NO_POLICY) else _loads(shipped.load_policy)(baseline)
 
     @model_validator(mode="after")
     def _with_baseline(self) -> Self:
@@ -207,6 +209,48 @@ class AskedReplay(Asked):
         return tuple(self.compared)
 
 
+class AskedAhead(Asked):
+    """What is asked of the days to come: how far ahead, how often drawn, what is supposed."""
+
+    days: Annotated[int, Field(ge=1, le=MOST_DAYS, description=f"a whole number of days from 1 to {MOST_DAYS}")] = 365
+    draws: Annotated[int, Field(ge=1, le=MOST_DRAWS, description=f"a whole number from 1 to {MOST_DRAWS}")] = 400
+    seed: Seed = 1
+
+    @property
+    def trial(self) -> Trial:
+        """How often it is drawn, and from which seed."""
+        return Trial(n_draws=self.draws, seed=self.seed)
+
+
+class AskedRollout(AskedAhead):
+    """Parameters of 04_rollout; beside the policies stands no policy, unless a baseline is given."""
+
+    policies: Policies = ["ninety-days"]
+    baseline: Baseline = None
+    assumptions: AssumptionsName = "default"
+    pauses: PausesPath = None
+
+    @property
+    def question(self) -> Question:
+        """What is forecast."""
+        return Question(policies=self.policies, baseline=self.baseline or NO_POLICY, n_days=self.days)
+
+    @property
+    def policy_names(self) -> tuple[str, ...]:
+        """The policies that the notebook reads."""
+        named = [] if self.baseline in (None, NO_POLICY) else [self.baseline]
+        return tuple(dict.fromkeys([*named, *self.policies]))
+
+
+class AskedCompare(AskedReplay, AskedAhead):
+    """Parameters of 05_compare; the baseline is what the first policy names unless it is given."""
+
+    @property
+    def question(self) -> Question:
+        """What is forecast."""
+        return Question(policies=self.policies, baseline=self.against, n_days=self.days)
+
+
 class AskedBacktest(Asked):
     """Parameters of backtest."""
 
@@ -215,7 +259,7 @@ class AskedBacktest(Asked):
         Annotated[list[Annotated[date, BeforeValidator(_day)]], Field(min_length=1, max_length=200)] | None,
         Field(description='a list of 1 to 200 days, e.g. ["2024-01-30"]'),
     ] = None
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1, description="a whole number from 0")] = 1
+    seed: Seed = 1
 
     @property
     def history_path(self) -> Path | None:
@@ -249,6 +293,8 @@ MODELS: Final[Mapping[str, type[Asked]]] = {
     "01_fleet": AskedFleet,
     "02_policy": AskedPolicy,
     "03_replay": AskedReplay,
+    "04_rollout": AskedRollout,
+    "05_compare": AskedCompare,
     "06_export": AskedExport,
     "backtest": AskedBacktest,
 }

@@ -11,7 +11,7 @@ from enforcement.history import Period
 from enforcement.picture_tables import stage_name
 from enforcement.pieces import Figure, Piece, figures, listed, pairs, plural, said, share, table, together
 from enforcement.policy import Phase, Policy
-from enforcement.policy_words import SINCE
+from enforcement.policy_words import SINCE, what_differs
 from enforcement.replay import Replay
 from enforcement.standing import Standing
 from enforcement.story_fleet import present, worst
@@ -119,6 +119,14 @@ def rules(policy: Policy, servers: pl.DataFrame, period: Period) -> Piece:
         for minimum in policy.minimum_builds
     ]
     return listed([*sentences, *minimums])
+
+
+def differences(policies: Mapping[str, Policy]) -> Piece:
+    """Say in words what the policies say differently."""
+    rows = what_differs(policies)
+    if not rows.height:
+        return said("They say the same." if len(policies) > 1 else "There is one policy only.")
+    return table(rows, name="what_differs", rows=rows.height, note="days on a server's clock")
 
 
 def stages(policy: Policy) -> Piece:

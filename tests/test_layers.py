@@ -59,6 +59,7 @@ ANSWERS = (  # values in, what a person looks at out
     ),
     ("rollout", "differences", "picture_tables", "policy_words", "story", "story_sources"),
     ("story_policy", "rollout_bands"),
+    ("rollout_differences",),
 )
 RING = (  # files, the database, notebooks, the clock of the day
     ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
@@ -72,7 +73,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("workbench", "intake", "seen_patching"),
     ("forecasts",),
     ("provenance", "report_parameters", "backtested"),
-    ("story_backtest",),
+    ("story_backtest", "story_rollout"),
     ("report_runs",),
     ("report_kernel", "report_page"),
     ("report",),
