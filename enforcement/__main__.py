@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from enforcement import intake, printing, report, shipped, workbench
+from enforcement import intake, interruption, printing, report, shipped, workbench
 from enforcement.check import Severity
 from enforcement.commands import forecast
 from enforcement.commands.options import (
@@ -29,6 +29,7 @@ from enforcement.commands.options import (
     To,
     Traffic,
     day,
+    folder,
     time,
 )
 from enforcement.export.write import RefusedError
@@ -159,7 +160,7 @@ def replay(
     engine: Engine = None,
     master: Master = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write who is hit, and when, as Parquet.")
+        Path | None, typer.Option(parser=folder, metavar="DIR", help="Also write who is hit, and when, as Parquet.")
     ] = None,
     how: How = Format.TABLE,
 ) -> None:
@@ -310,16 +311,28 @@ def _earlier(*days: date | None) -> date | None:
     return min((day for day in days if day is not None), default=None)
 
 
+def _ran(arguments: list[str]) -> int:
+    """Run a command and give its exit code; when the user has asked to stop, that is how it ends."""
+    try:
+        done: int | None = app(arguments, standalone_mode=False)
+    except Exception:
+        interruption.check()  # an engine may call it an error of its own
+        raise
+    if done == _INTERRUPTED:  # typer makes an exit code of Ctrl-C, and says nothing
+        raise KeyboardInterrupt
+    interruption.check()
+    return done or 0
+
+
 def main() -> None:
     """Run a command; what is wrong with its input is told in one line a problem, without a traceback."""
     if sys.argv[1:2] not in (["report"], ["lab"]):  # these talk with other programs, whose end they must survive
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends a command as it ends others
+    interruption.watch()
     try:
         arguments = _with_pairs(sys.argv[1:])
-        done = app(arguments or ["--help"], standalone_mode=False)
-        if done == _INTERRUPTED:  # typer makes an exit code of Ctrl-C, and says nothing
-            raise KeyboardInterrupt  # noqa: TRY301 - told below, as every end of a command
-        sys.exit((done or 0) if arguments else _USAGE)
+        done = _ran(arguments or ["--help"])
+        sys.exit(done if arguments else _USAGE)
     except TyperException as problem:
         told, code = problem.format_message(), _USAGE
     except RefusedError as problem:

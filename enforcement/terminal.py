@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from enforcement import interruption
 from enforcement.answers import as_json
 from enforcement.spreadsheet import safe_csv
 
@@ -153,6 +154,7 @@ def progress() -> Iterator[Reports]:
         tasks: dict[str, TaskID] = {}
 
         def report(what: str, done: int, total: int, unit: str = "") -> None:
+            interruption.check()
             if what not in tasks:  # its rate and time left begin anew
                 for task in tasks.values():
                     bars.remove_task(task)

@@ -62,7 +62,15 @@ ANSWERS = (  # values in, what a person looks at out
     ("rollout_differences",),
 )
 RING = (  # files, the database, notebooks, the clock of the day
-    ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
+    (
+        "interruption",
+        "shipped",
+        "store_connection",
+        "store_tables",
+        "export.manifest",
+        "importers.csv_text",
+        "importers.mail_files",
+    ),
     ("store_names", "store_spool", "store_records", "importers.table_columns"),
     ("importers.table_rows", "importers.parquet_file"),
     ("kept", "tables_of_replay", "store_forget", "store_imports", "importers.mail", "importers.tables", "export.write"),

@@ -10,7 +10,7 @@ from enforcement import shipped
 from enforcement.assumptions_text import assumptions_text
 from enforcement.backtest import TOO_SHORT, backtest, quarterly_cuts
 from enforcement.calibrate import Calibration, Definition, assumptions_of, calibrate, calibration_answer
-from enforcement.commands.options import AsOf, Assumed, From, How, Pauses, Policies, StorePath, day
+from enforcement.commands.options import AsOf, Assumed, From, How, Pauses, Policies, StorePath, day, folder
 from enforcement.forecasts import HORIZON_DAYS, MOST_DAYS, MOST_DRAWS, Question, forecast, write_forecast
 from enforcement.policy import NO_POLICY
 from enforcement.printing_forecast import print_forecast
@@ -126,7 +126,8 @@ def rollout_command(
     pauses: Pauses = None,
     store: StorePath = DEFAULT_STORE,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write the bands as Parquet, and a record of this run.")
+        Path | None,
+        typer.Option(parser=folder, metavar="DIR", help="Also write the bands as Parquet, and a record of this run."),
     ] = None,
     how: How = Format.TABLE,
 ) -> None:

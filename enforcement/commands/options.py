@@ -1,11 +1,13 @@
 """What commands have in common: how days and times are written, and the options that many of them take."""
 
+import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from enforcement.names import printable
 from enforcement.terminal import Format
 
 _FIRST_YEAR: Final = 1970
@@ -38,6 +40,20 @@ def time(text: str) -> datetime:
     except ValueError:
         raise typer.BadParameter(f"{text[:40]!r} is no time (expected e.g. 2026-10-31T14:05, in UTC)") from None
     return read.astimezone(UTC).replace(tzinfo=None) if read.tzinfo else read
+
+
+def folder(text: str) -> Path:
+    """Read a folder to write into; it is made now, before anything is worked out that it could not take."""
+    path = Path(text)
+    if not text.strip():
+        raise typer.BadParameter("no folder is named (expected the path of one)")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise typer.BadParameter(f"{printable(text)}: {problem.strerror} (expected a folder, or a new one)") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"{printable(text)}: cannot be written into")
+    return path
 
 
 StorePath = Annotated[
