@@ -171,6 +171,47 @@ def assert_day_and_minute(opens: Opens, path: Path) -> None:
         ]
 
 
+@LOCAL
+@pytest.mark.parametrize("told_of", ["sent_at", "server"])
+@pytest.mark.parametrize(
+    ("kind", "far"),
+    [
+        (pa.timestamp("ms"), 2**61),
+        (pa.timestamp("ms"), -(2**63)),
+        (pa.timestamp("ms", "UTC"), 2**61),
+        (pa.timestamp("us"), 2**62),
+        (pa.timestamp("us", "UTC"), -(2**62)),
+        (pa.timestamp("ns"), 2**62),
+    ],
+    ids=str,
+)
+def test_an_absurd_time(opens: Opens, kind: pa.DataType, far: int, told_of: str, tmp_path: Path) -> None:
+    """However far off a time is, its row alone is counted as one that cannot be used, whatever the footer tells."""
+    times = pa.concat_arrays([pa.array([AT, None]).cast(kind, safe=False), pa.array([far]).cast(kind)])
+    rest = {name: pa.array([ROW[name]] * 3) for name in ("server", "build")}
+    table = pa.table({"size": pa.array([{"a": 1, "b": 2}] * 3), "sent_at": times, **rest})
+    path = tmp_path / "mail.parquet"
+    parquet.write_table(table, path, write_statistics=[told_of])
+    with opens(str(path)) as history:
+        assert rows_of(history).select("day", "minute", "messages").rows() == [(DAY, 59, 1)]
+        assert history.imports.item(0, "notes").splitlines() == [
+            "columns not read: size",
+            "rows that cannot be used: 1: no sent_at",
+            f"rows that cannot be used: 1: not a time of a mail ({EXPECTED_DAYS})",
+        ]
+
+
+@LOCAL
+def test_an_absurd_time_beside_text_that_is_none(opens: Opens, tmp_path: Path) -> None:
+    """Octets that are no UTF-8 are refused beside such a time too."""
+    times = pa.array([2**61, int(AT.timestamp()) * 1_000]).cast(pa.timestamp("ms"))
+    raw = pa.table({"sent_at": times, "server": ["a", "b"], "build": [ROW["build"]] * 2, "tenant": _bad_text()})
+    path = written(tmp_path, raw)
+    with pytest.raises(ValueError, match=str(path)) as caught, opens(str(path)) as history:
+        rows_of(history)
+    assert "\n" not in str(caught.value)
+
+
 def test_spark_reads_every_kind_of_column(tmp_path: Path) -> None:
     """Spark gives the same rows for times of every kind, and for texts and counts that an import would reject."""
     expect_spark()
