@@ -382,6 +382,23 @@ def test_a_damaged_file(opens: Opens, tmp_path: Path, capfd: pytest.CaptureFixtu
     assert "panicked" not in capfd.readouterr().err
 
 
+def _read_harmed(opens: Opens, path: Path, harm: Callable[[Path], object]) -> None:
+    with opens(str(path)) as history:
+        harm(path)
+        rows_of(history)
+
+
+@LOCAL
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"\xff" * path.stat().st_size)])
+def test_a_file_that_changes_under_the_reading(opens: Opens, harm: Callable[[Path], object], tmp_path: Path) -> None:
+    """What goes wrong after the history was opened is told in one line with the path too."""
+    path = written(tmp_path, pa.table({name: pa.array([value] * 9) for name, value in ROW.items()}))
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - its words are held below
+        _read_harmed(opens, path, harm)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
 @LOCAL
 def test_what_should_be_known_of_the_rows(opens: Opens, tmp_path: Path) -> None:
     """Servers with several tenants and times on full hours are told; the tenant of the earliest hand-over counts."""
