@@ -135,6 +135,7 @@ class Store:
             imports=imports,
             are_times_rounded=imports["times_rounded_to"].is_not_null().any(),
             fingerprint=_fingerprint(imports),
+            to_on=to_on,
         )
 
     def servers(self) -> pl.DataFrame:

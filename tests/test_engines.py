@@ -424,6 +424,7 @@ def test_days_after_the_last_are_not_known(opens: Any, tmp_path: Path) -> None:
     path = written(tmp_path, pl.DataFrame([ROW, ROW | {"sent_at": AT + dt.timedelta(days=3)}]))
     with opens(str(path), to_on=dt.date(2026, 2, 1)) as history:
         assert history.period() == (dt.date(2026, 1, 31), dt.date(2026, 1, 31))
+        assert history.to_on == dt.date(2026, 2, 1)
 
 
 @LOCAL

@@ -1,6 +1,7 @@
 """The exposure pass: the same counts whatever engine holds the traffic, and all that a schedule needs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from examples import policy
 from stores import days_of
 
-from enforcement import sample, shipped
+from enforcement import exposed, sample, shipped
 from enforcement.course import Background, course
 from enforcement.exposure import Exposure, exposure, exposure_by_server
 from enforcement.fleet import handed_over, last_days, standing_by_day, steps
@@ -90,8 +91,8 @@ def test_both_passes_judge_alike(history: History) -> None:
         .unique()
         .with_columns(product=pl.lit(""), decile=pl.lit(1, pl.Int8), risk_from=NEW_YEAR)
     )
-    exposed = exposure(history.traffic, segments, groups, to, PERIOD)
-    by_stage = Judge(exposed, BACKGROUND.senders).judge(to).outcomes().by_stage
+    counted = exposure(history.traffic, segments, groups, to, PERIOD)
+    by_stage = Judge(counted, BACKGROUND.senders).judge(to).outcomes().by_stage
     by_server = server_outcomes(
         exposure_by_server(history.traffic, segments, risk_of(history), to, PERIOD), to, BACKGROUND.senders
     )
@@ -110,6 +111,17 @@ def test_a_period_counts_its_days_alone_but_knows_the_clocks(history: History) -
     ]
     whole = replay(history, policy(), BACKGROUND).totals
     assert {name: halves[0][name] + halves[1][name] for name in whole} == whole
+
+
+def test_no_period_reaches_behind_the_day_a_history_was_cut_at(history: History) -> None:
+    """What a history knows of servers and days ends there, its rows may not: a longer period is an error."""
+    cut = replace(history, to_on=PERIOD.to_on)
+    assert exposed.expose(cut, policy(), BACKGROUND, PERIOD).period == PERIOD
+    longer = Period(PERIOD.from_on, PERIOD.to_on + timedelta(days=1))
+    with pytest.raises(
+        ValueError, match="the history ends on 2026-10-20, where it was cut, and the period on 2026-10-21"
+    ):
+        exposed.expose(cut, policy(), BACKGROUND, longer)
 
 
 def test_a_clock_past_400_counts_as_400() -> None:

@@ -313,6 +313,7 @@ def test_the_history_of_a_store(path: Path) -> None:
         whole = store.history()
         assert days_of(history).select("day", "route", "messages").rows() == [(date(2026, 1, 31), "direct", 2)]
         assert whole.period() == (date(2026, 1, 31), date(2026, 2, 1))
+        assert (history.to_on, whole.to_on) == (date(2026, 1, 31), None)
         assert not whole.are_times_rounded
         assert whole.imports.height == 1
         ids = history.builds.filter(build="8.3.298.1").select("build_id")

@@ -123,6 +123,7 @@ def history_of(raw: nw.LazyFrame[Any], engine: Engine, source: Source, to_on: da
         imports=_imports(source, rows_read, rows_used, notes),
         are_times_rounded=False,
         fingerprint=source.fingerprint,
+        to_on=to_on,
     )
 
 
