@@ -55,13 +55,9 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         yield store.history()
 
 
-@pytest.mark.parametrize("window", ['"top of the hour"', '"spread"'])
-def test_duckdb_and_polars_count_alike(history: History, window: str) -> None:
-    """The one narwhals expression gives the same rows on both engines, in both windows, with both kinds of pass."""
-    to = policy(window=window)
-    traffic = polars_traffic(history.traffic.frame.collect(backend="polars").to_native())
-    segments = course(history, to, BACKGROUND).segments
-    groups = (
+def groups_of(history: History) -> pl.DataFrame:
+    """Groups of all that handed over: ten deciles of one product."""
+    return (
         days_of(history)
         .select("server_id", "build_id")
         .unique()
@@ -71,6 +67,15 @@ def test_duckdb_and_polars_count_alike(history: History, window: str) -> None:
             risk_from=NEW_YEAR,
         )
     )
+
+
+@pytest.mark.parametrize("window", ['"top of the hour"', '"spread"'])
+def test_duckdb_and_polars_count_alike(history: History, window: str) -> None:
+    """The one narwhals expression gives the same rows on both engines, in both windows, with both kinds of pass."""
+    to = policy(window=window)
+    traffic = polars_traffic(history.traffic.frame.collect(backend="polars").to_native())
+    segments = course(history, to, BACKGROUND).segments
+    groups = groups_of(history)
     duckdb = exposure(history.traffic, segments, groups, to, PERIOD)
     polars = exposure(traffic, segments, groups, to, PERIOD)
     assert duckdb.by_day.rows().equals(polars.by_day.rows())
@@ -158,6 +163,21 @@ def test_a_clock_past_400_counts_as_400() -> None:
     assert isinstance(counted, Exposure)
     assert counted.by_day.rows().rows() == [(day, True, 400, True, 7, 5)]
     assert counted.by_group.rows().rows() == [("p", 1, True, 400, True, 7, 5)]
+
+
+def test_cells_may_be_more_than_an_int32_counts(history: History) -> None:
+    """However many groups there are, each message is counted in its own, as among few."""
+    to = policy()
+    segments = course(history, to, BACKGROUND).segments
+    groups = groups_of(history)
+    more = pl.DataFrame({"server_id": -1, "build_id": -1, "product": [f"A {n}" for n in range(100_000)]}).with_columns(
+        decile=pl.lit(1, pl.Int8), risk_from=NEW_YEAR
+    )
+    many = pl.concat([groups, more.cast(dict(groups.schema))])
+    expected = exposure(history.traffic, segments, groups, to, PERIOD).by_group.rows()
+    assert exposure(history.traffic, segments, many, to, PERIOD).by_group.rows().equals(expected)
+    traffic = polars_traffic(history.traffic.frame.collect(backend="polars").to_native())
+    assert exposure(traffic, segments, many, to, PERIOD).by_group.rows().equals(expected)
 
 
 def test_the_fleet_is_the_same_from_few_rows_as_from_all(history: History) -> None:
