@@ -299,6 +299,7 @@ class _Tally:
         # Sums of whole numbers are exact in a float64 up to 2**53.
         self._dense = np.zeros(n_cells if self._is_dense else 0)
         self._sparse = pl.DataFrame(schema={"cell": pl.Int64, "messages": pl.Int64})
+        self._n_found = 0
 
     def add(self, cells: npt.NDArray[np.integer[Any]], messages: npt.NDArray[np.integer[Any]] | None) -> None:
         """Count messages in cells; None: one each."""
@@ -307,11 +308,18 @@ class _Tally:
             return
         each = np.ones(len(cells)) if messages is None else messages
         more = pl.DataFrame({"cell": cells, "messages": each}).cast(pl.Int64)
-        self._sparse = pl.concat([self._sparse, more.group_by("cell").agg(pl.col("messages").sum())])
+        self._sparse = pl.concat([self._sparse, _summed(more)])
+        if self._sparse.height > 2 * self._n_found:  # so it stays about as large as what it ends in
+            self._sparse = _summed(self._sparse)
+            self._n_found = self._sparse.height
 
     def totals(self) -> tuple[Ints, Ints]:
         if self._is_dense:
             cells = np.flatnonzero(self._dense)
             return cells, self._dense[cells].astype(np.int64)
-        summed = self._sparse.group_by("cell").agg(pl.col("messages").sum()).sort("cell")
-        return summed["cell"].to_numpy(), summed["messages"].to_numpy()
+        found = _summed(self._sparse).sort("cell")
+        return found["cell"].to_numpy(), found["messages"].to_numpy()
+
+
+def _summed(counted: pl.DataFrame) -> pl.DataFrame:
+    return counted.group_by("cell").agg(pl.col("messages").sum())

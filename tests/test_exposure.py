@@ -4,15 +4,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
+import narwhals as nw
+import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from examples import policy
 from stores import days_of
 
 from enforcement import exposed, sample, shipped
 from enforcement.course import Background, course
-from enforcement.exposure import Exposure, exposure, exposure_by_server
+from enforcement.exposure import Exposure, _Tally, exposure, exposure_by_server
 from enforcement.fleet import handed_over, last_days, standing_by_day, steps
 from enforcement.history import History, Period, polars_traffic
 from enforcement.importers.batch import Batch
@@ -165,6 +169,42 @@ def test_a_clock_past_400_counts_as_400() -> None:
     assert counted.by_group.rows().rows() == [("p", 1, True, 400, True, 7, 5)]
 
 
+@pytest.mark.parametrize("dense_cells", [0, 2**25])
+@pytest.mark.parametrize("rows_at_once", [1, 250, 8_000_000])
+def test_rows_may_come_in_any_pieces(
+    history: History, rows_at_once: int, dense_cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is counted together, and whether cells have a place each or are rows, the counts are the same."""
+    to = policy()
+    segments, groups = course(history, to, BACKGROUND).segments, groups_of(history)
+    whole = exposure(history.traffic, segments, groups, to, PERIOD)
+    by_server = exposure_by_server(history.traffic, segments, risk_of(history), to, PERIOD)
+
+    def in_pieces(frame: nw.LazyFrame[Any]) -> Iterator[pa.RecordBatch]:
+        for batch in history.traffic.batches(frame):
+            yield from (batch.slice(start, 100) for start in range(0, batch.num_rows, 100))
+
+    monkeypatch.setattr("enforcement.exposure._ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("enforcement.exposure._DENSE_CELLS", dense_cells)
+    traffic = replace(history.traffic, batches=in_pieces)
+    counted = exposure(traffic, segments, groups, to, PERIOD)
+    assert counted.by_day.rows().equals(whole.by_day.rows())
+    assert counted.by_group.rows().equals(whole.by_group.rows())
+    assert by_server.equals(exposure_by_server(traffic, segments, risk_of(history), to, PERIOD))
+
+
+def test_what_is_counted_as_rows_does_not_grow_with_the_traffic() -> None:
+    """A tally of rows keeps at most two for each cell, and what came last."""
+    tally = _Tally(2**40)
+    cells = np.arange(1_000) * 1_000_000
+    for n in range(50):
+        tally.add(cells + n // 25, None if n % 2 else np.full(1_000, 3))
+        assert tally._sparse.height <= 2 * 2_000
+    found, messages = tally.totals()
+    assert found.tolist() == sorted([*cells, *(cells + 1)])
+    assert sorted(set(messages.tolist())) == [12 * 3 + 13, 13 * 3 + 12]
+
+
 def test_cells_may_be_more_than_an_int32_counts(history: History) -> None:
     """However many groups there are, each message is counted in its own, as among few."""
     to = policy()
@@ -173,7 +213,7 @@ def test_cells_may_be_more_than_an_int32_counts(history: History) -> None:
     more = pl.DataFrame({"server_id": -1, "build_id": -1, "product": [f"A {n}" for n in range(100_000)]}).with_columns(
         decile=pl.lit(1, pl.Int8), risk_from=NEW_YEAR
     )
-    many = pl.concat([groups, more.cast(dict(groups.schema))])
+    many = pl.concat([groups, more.cast(groups.schema)])
     expected = exposure(history.traffic, segments, groups, to, PERIOD).by_group.rows()
     assert exposure(history.traffic, segments, many, to, PERIOD).by_group.rows().equals(expected)
     traffic = polars_traffic(history.traffic.frame.collect(backend="polars").to_native())
