@@ -1,4 +1,7 @@
-"""Traffic counted by clock and minute: all that a schedule needs to be judged, in one pass whatever the engine."""
+"""Traffic counted by clock and minute: all that a schedule needs to be judged.
+
+The traffic is read once for it; an engine that sums itself (Spark) reads once for each of its two counts.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ from enforcement import exposed, sample, shipped
 from enforcement.course import Background, course
 from enforcement.exposure import Exposure, _Tally, exposure, exposure_by_server
 from enforcement.fleet import handed_over, last_days, standing_by_day, steps
-from enforcement.history import History, Period, polars_traffic
+from enforcement.history import History, Period, Traffic, polars_traffic
 from enforcement.importers.batch import Batch
 from enforcement.outcomes import Judge, server_outcomes
 from enforcement.policy import Stage
@@ -91,7 +91,7 @@ def test_duckdb_and_polars_count_alike(history: History, window: str) -> None:
 
 
 def test_both_passes_judge_alike(history: History) -> None:
-    """Counting by clock and judging stages afterwards gives what cutting the segments at the stages gives."""
+    """Judging stages on counts by clock gives what judging each server's counts by stage gives."""
     to = policy()
     segments = course(history, to, BACKGROUND).segments
     groups = (
@@ -191,6 +191,30 @@ def test_rows_may_come_in_any_pieces(
     assert counted.by_day.rows().equals(whole.by_day.rows())
     assert counted.by_group.rows().equals(whole.by_group.rows())
     assert by_server.equals(exposure_by_server(traffic, segments, risk_of(history), to, PERIOD))
+
+
+def test_an_engine_that_sums_itself_reads_once_for_each_count(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives the same counts, and reads as often as the README of the engines says: three times a policy."""
+    to = policy()
+    segments, groups = course(history, to, BACKGROUND).segments, groups_of(history)
+    traffic = replace(polars_traffic(history.traffic.frame.collect(backend="polars").to_native()), sums_itself=True)
+    n_read = 0
+    collect = Traffic.collected
+
+    def counted(traffic: Traffic, frame: nw.LazyFrame[Any]) -> pl.DataFrame:
+        nonlocal n_read
+        n_read += 1
+        return collect(traffic, frame)
+
+    monkeypatch.setattr(Traffic, "collected", counted)
+    near, far = (exposure(one, segments, groups, to, PERIOD) for one in (history.traffic, traffic))
+    assert far.by_day.rows().equals(near.by_day.rows())
+    assert far.by_group.rows().equals(near.by_group.rows())
+    by_server = [exposure_by_server(one, segments, risk_of(history), to, PERIOD) for one in (history.traffic, traffic)]
+    assert by_server[0].equals(by_server[1])
+    assert n_read == 3
 
 
 def test_what_is_counted_as_rows_does_not_grow_with_the_traffic() -> None:
