@@ -114,7 +114,7 @@ def test_the_same_content_with_other_options_is_refused(store: Store) -> None:
     """The line names both options and how to forget; afterwards it can be imported with the others."""
     first = add(store, [handover()], own_hosts=("a",))
     with pytest.raises(
-        StoreError, match=r'options \{"own_hosts": \["a"\]\}, now \{\} \(`enforcement forget 1` removes it'
+        ValueError, match=r'options \{"own_hosts": \["a"\]\}, now \{\} \(`enforcement forget 1` removes it'
     ):
         add(store, [handover()])
     assert store.forget(first.import_id).traffic_rows == 1
