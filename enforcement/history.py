@@ -26,11 +26,10 @@ class Traffic:
     """Hand-overs in an engine (DuckDB, Polars or Spark), and how small tables get there and counts come back.
 
     frame: day (days since 1970-01-01), minute, minute_spread (counted from the server's own offset), server_id,
-    build_id, route, messages. days: the same counted (server_id, build_id, route, day,
-    messages; an import each). `bring` takes a small
-    table to the engine; `batches` gives the rows of a frame, some at a time. An engine that `sums_itself` is far away:
-    it sums before anything comes back. `of_builds` gives the rows of `frame` with some builds, where an engine skips
-    more when they are written out.
+    build_id, route, messages. days: the same counted (server_id, build_id, route, day, messages; in a store a row for
+    each import that brought some). `bring` takes a small table to the engine; `batches` gives the rows of a frame,
+    some at a time. An engine that `sums_itself` is far away: it sums before anything comes back. `of_builds` gives the
+    rows of `frame` with some builds, where an engine skips more when they are written out.
     """
 
     frame: nw.LazyFrame[Any]
@@ -49,7 +48,8 @@ class Traffic:
 class History:
     """What a store knows up to a day: SERVERS, BUILDS, CLOCK_STARTS, the traffic, and where it is from.
 
-    `imports` has a row a source file; `are_times_rounded`: some source had only hours, its minutes are made up.
+    `imports` has a row a source file; `are_times_rounded`: some source had only hours, its minutes are made up;
+    `to_on`: the day it was cut at, if it was. The traffic's `frame` is not cut: no period may reach behind that day.
     """
 
     servers: pl.DataFrame
@@ -59,6 +59,7 @@ class History:
     imports: pl.DataFrame
     are_times_rounded: bool
     fingerprint: str
+    to_on: date | None = None
 
     def period(self) -> Period:
         """Give the first and last day with a hand-over; a history without any is an error."""
