@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from enforcement.acts import Hazard, Reaction, Waiting, first_acts, next_acts
 from enforcement.chance import Bools, Floats, Ints
 from enforcement.outlook import Outlook
 from enforcement.pressure import FAR
+
+_ALMOST_1: Final = 1.000001  # sums in another order differ in their last bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,7 @@ def lives(look: Outlook, chance: Fortune) -> Lives:
         numbers = chance.of_round(round_)
         if round_:
             act = _acts(look, wait, numbers.patience.take(wait.server), chance.by)
-        out = retirements(wait.since, wait.ended, wait.after, numbers.retirement.take(wait.server), chance.retiring)
+        out = _retires(look, wait, numbers.retirement.take(wait.server), chance.retiring)
         end = np.clip(np.minimum(act, out), 0, size)
         goes_on = np.flatnonzero((act <= out) & (act < size))
         landed, is_still, is_on_row = _landed(look, wait.take(goes_on), act[goes_on], numbers, (chance, next_update))
@@ -171,19 +173,19 @@ def _acts(look: Outlook, wait: _Waits, patience: Floats, by: Reaction) -> Ints:
     return next_acts(on, patience, by)
 
 
-def retirements(since: Ints, ended: Ints, after: Ints, patience: Floats, hazard: Hazard) -> Ints:
-    """Give the day on which each server is retired, whatever it meets; a day that no forecast reaches: not.
-
-    >>> from enforcement.acts import Cumulated
-    >>> flat = Cumulated.of(np.array([0]), np.array([0.1]), n_days=20)
-    >>> none, day = np.array([FAR]), np.array([0])
-    >>> retirements(day, none, day, np.array([0.55]), Hazard(supported=flat, unsupported=flat)).tolist()
-    [6]
-    """
-    wanted = hazard.sums(since, ended, after) + patience
-    found = np.full(len(since), FAR)
-    some = np.flatnonzero((since < FAR) | (ended < FAR))
-    found[some] = np.maximum(hazard.first_day(since[some], ended[some], wanted[some]), after[some] + 1)
+def _retires(look: Outlook, wait: _Waits, patience: Floats, hazard: Hazard) -> Ints:
+    """Give the day on which each server is retired, whatever it meets; FAR: not by the last day."""
+    left = look.n_days - wait.after
+    # Most are not: what their hazard can be at most is soon told.
+    supported, unsupported = (float(np.diff(part.sums).max()) for part in (hazard.supported, hazard.unsupported))
+    most = left * np.where(wait.ended > look.n_days, supported, max(supported, unsupported))
+    may = np.flatnonzero(patience <= most * _ALMOST_1)
+    since, ended, after = wait.since[may], wait.ended[may], wait.after[may]
+    wanted = hazard.sums(since, ended, after) + patience[may]
+    will = np.flatnonzero(wanted <= hazard.sums(since, ended, np.full(len(may), look.n_days)))
+    found = np.full(len(wait.server), FAR)
+    days = hazard.first_day(since[will], ended[will], wanted[will])
+    found[may[will]] = np.clip(days, after[will] + 1, look.n_days)
     return found
 
 
