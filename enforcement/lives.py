@@ -16,9 +16,12 @@ _ALMOST_1: Final = 1.000001  # sums in another order differ in their last bits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """What chance says of each server in a round; `age` of the first missing update on landing, 0: none."""
+    """What chance says of each server in a round; `age` of the first missing update on landing, 0: none.
 
-    patience: Floats
+    patience: of the servers asked for.
+    """
+
+    patience: Callable[[Ints], Floats]
     retirement: Floats
     age: Ints
     leaving: Floats
@@ -53,8 +56,8 @@ class Spans:
         >>> Spans.of(np.array([0, 1]), day, np.array([3, 6])).server.tolist()
         [1]
         """
-        some = from_day < until_day
-        return cls(server=server[some], from_day=from_day[some], until_day=until_day[some])
+        some = np.flatnonzero(from_day < until_day)
+        return cls(server=server.take(some), from_day=from_day.take(some), until_day=until_day.take(some))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +90,9 @@ class _Waits:
     vulnerable_since: Ints
     product: Ints
 
-    def take(self, which: Ints | Bools) -> "_Waits":
+    def take(self, which: Ints) -> "_Waits":
         """Take some of them."""
-        return _Waits(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
+        return _Waits(**{each.name: getattr(self, each.name).take(which) for each in fields(self)})
 
 
 def lives(look: Outlook, chance: Fortune) -> Lives:
@@ -103,24 +106,27 @@ def lives(look: Outlook, chance: Fortune) -> Lives:
     while len(wait.server):
         numbers = chance.of_round(round_)
         if round_:
-            act = _acts(look, wait, numbers.patience.take(wait.server), chance.by)
+            act = _acts(look, wait, numbers.patience(wait.server), chance.by)
         out = _retires(look, wait, numbers.retirement.take(wait.server), chance.retiring)
         end = np.clip(np.minimum(act, out), 0, size)
         goes_on = np.flatnonzero((act <= out) & (act < size))
         landed, is_still, is_on_row = _landed(look, wait.take(goes_on), act[goes_on], numbers, (chance, next_update))
-        stops = np.ones(len(end), dtype=np.bool_)
-        stops[goes_on] = ~is_still
-        vulnerable.append((wait.server[stops], wait.vulnerable_since[stops], end[stops]))
-        stops[goes_on] = ~is_on_row
-        stops &= look.plan.spells.begins.take(wait.row) < size
-        ways.append((wait.server[stops], wait.row_from[stops], end[stops], wait.row[stops]))
+        has_stopped = wait.vulnerable_since < end
+        has_stopped[goes_on] &= ~is_still
+        stops = np.flatnonzero(has_stopped)
+        vulnerable.append((wait.server.take(stops), wait.vulnerable_since.take(stops), end.take(stops)))
+        has_stopped = (look.plan.spells.begins.take(wait.row) < size) & (wait.row_from < end)
+        has_stopped[goes_on] &= ~is_on_row
+        stops = np.flatnonzero(has_stopped)
+        ways.append((wait.server.take(stops), wait.row_from.take(stops), end.take(stops), wait.row.take(stops)))
         wait = landed
         round_ += 1
     server, row_from, until, row = (np.concatenate(each) for each in zip(*ways, strict=True))
+    seen, since, ended = (np.concatenate(each) for each in zip(*vulnerable, strict=True))
     return Lives(
-        vulnerable=Spans.of(*(np.concatenate(each) for each in zip(*vulnerable, strict=True))),
-        ways=Spans.of(server, row_from, until),
-        row=row[row_from < until],
+        vulnerable=Spans(server=seen, from_day=since, until_day=ended),
+        ways=Spans(server=server, from_day=row_from, until_day=until),
+        row=row,
     )
 
 
@@ -152,7 +158,7 @@ def _first(look: Outlook, chance: Fortune, next_update: Ints) -> tuple[_Waits, I
         vulnerable_since=np.maximum(vulnerable_from, 0),
         product=np.zeros(n, dtype=np.int64),
     )
-    patience = chance.of_round(0).patience
+    patience = chance.of_round(0).patience(every)
     act = np.full(n, FAR)
     seen, clean = np.flatnonzero(~is_clean), np.flatnonzero(is_clean)
     act[seen] = first_acts(look.on, look.paths[which[seen], seen], patience[seen], look.tenant[seen], chance.by)
@@ -198,18 +204,17 @@ def _landed(
     is_out = day >= wait.ended
     share = np.where(is_out, chance.unsupported_leave_product, chance.supported_leave_product)
     product = np.maximum(wait.product, numbers.leaving.take(server) < share)
+    place = product * len(look.tenant) + server
     age = numbers.age.take(server)
-    ended = of.ended[product, server]
+    ended = of.ended.take(place)
     today = np.maximum(day, 0)
     coming = next_update.take(today)
     since = np.where(age > 0, day - age, np.where(coming < ended, coming, FAR))
-    vulnerable_from = np.minimum(
-        since + of.after_missing[product, server], ended + of.after_unsupported[product, server]
-    )
+    vulnerable_from = np.minimum(since + of.after_missing.take(place), ended + of.after_unsupported.take(place))
     is_still = (vulnerable_from <= day) & (wait.vulnerable_since <= today)
-    is_same_cohort = (product == wait.product) | of.same_cohort[product, server]
+    is_same_cohort = (product == wait.product) | of.same_cohort.take(place)
     is_on_row = is_still & is_same_cohort & (look.plan.spells.begins.take(wait.row) <= today)
-    begins = np.maximum(np.maximum(vulnerable_from, of.cohort_starts[product, server]), np.maximum(today, 1))
+    begins = np.maximum(np.maximum(vulnerable_from, of.cohort_starts.take(place)), np.maximum(today, 1))
     new_row = of.rows.take(server) + np.minimum(begins, look.n_days + 1)
     landed = _Waits(
         server=server,

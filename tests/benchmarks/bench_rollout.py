@@ -1,6 +1,6 @@
 """How long a rollout takes, and how much memory: 50,000 servers, 1,000 draws, 5 policies, 365 days.
 
-Asked for: 20 s and 3 GB on 2 cores, which is 160 ns of a core for each server, draw and policy. Fails when it takes more.
+Asked for: 20 s and 3 GB on 2 cores, which is 160 ns of a core for each server, draw and policy; it fails beyond that.
 The fleet is a made-up one, unless a store is given; making it and looking at the policies is told apart.
 """
 
