@@ -10,44 +10,53 @@ from enforcement.chance import Floats, Ints
 from enforcement.pressure import FAR, Table
 from enforcement.response import HALF_YEAR_DAYS, DrawnRates
 
-_OLDEST: Final = 36_500  # days that the last cell is carried on
+_NOTHING: Final = 1e-12  # a sum that nobody's patience is met by
+_STEPS: Final = 8192  # of a sum, in the table that gives the day of each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cumulated:
-    """A hazard summed over the first n days, n being the place; and the days and sums at the corners between cells.
+    """A hazard summed up over the first n days, n being the place, and a table to look up the day of a sum.
+
+    guide: for each of many steps of sums the first day with as much; padded: the sums, and infinity behind them.
 
     >>> Cumulated.of(np.array([0, 7]), np.array([0.1, 0.01]), n_days=9).sums.round(2).tolist()
     [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.71, 0.72]
     """
 
     sums: Floats
-    corners: Floats
-    at_corners: Floats
+    padded: Floats
+    guide: Ints
+    steps: float
 
     @classmethod
     def of(cls, from_days: Ints, rates: Floats, *, n_days: int) -> Self:
         """Sum up rates a day that hold from their day on until the next one's."""
         sums = np.zeros(n_days + 1)
         np.cumsum(rates[np.searchsorted(from_days, np.arange(n_days), side="right") - 1], out=sums[1:])
-        is_near = from_days < _OLDEST
-        corners = np.append(from_days[is_near], _OLDEST).astype(np.float64)
-        at = np.concatenate([[0.0], np.cumsum(np.diff(corners) * rates[is_near])])
-        return cls(sums=sums, corners=corners, at_corners=at)
+        steps = _STEPS / sums[-1] if sums[-1] > _NOTHING else 0.0
+        # A little below each step, as the last bit of a product can be wrong.
+        below = np.maximum(np.arange(_STEPS + 1) - 0.001, 0) / (steps or 1.0)
+        return cls(
+            sums=sums,
+            padded=np.append(sums, [np.inf] * 3),
+            guide=np.maximum(np.searchsorted(sums, below), 1),
+            steps=steps,
+        )
 
     def days_until(self, sums: Floats) -> Ints:
-        """Give the number of days after which each sum is met.
+        """Give the number of days after which each sum is met, at least 1; one more than there are: never.
 
         >>> hazard = Cumulated.of(np.array([0, 7]), np.array([0.1, 0.01]), n_days=9)
         >>> hazard.days_until(np.array([0.05, 0.35, 0.705])).tolist()
         [1, 4, 8]
         """
-        days = np.ceil(np.interp(sums, self.at_corners, self.corners)).astype(np.int64)
-        # The last bit of a product can be wrong by a day, where a sum is met to the bit.
-        top = len(self.sums) - 1
-        days = np.clip(days, 1, top)
-        days -= self.sums[days - 1] >= sums
-        days += self.sums[np.clip(days, 0, top)] < sums
+        days = self.guide.take((sums * self.steps).astype(np.int64), mode="clip")
+        days += self.padded.take(days) < sums
+        days += self.padded.take(days) < sums
+        more = np.flatnonzero(self.padded.take(days) < sums)
+        if len(more):  # days on which next to nothing is added
+            days[more] = np.searchsorted(self.sums, sums[more])
         return days
 
 
@@ -197,6 +206,17 @@ class Waiting:
     levels: Ints
     tenant: Ints
 
+    def take(self, which: Ints) -> "Waiting":
+        """Take some of them."""
+        return Waiting(
+            since=self.since[which],
+            ended=self.ended[which],
+            after=self.after[which],
+            ends=self.ends.take(which, axis=1),
+            levels=self.levels.take(which, axis=1),
+            tenant=self.tenant[which],
+        )
+
 
 def next_acts(on: Waiting, patience: Floats, by: Reaction) -> Ints:
     """Give the first day on which the hazard summed up from a day on has met the patience; FAR: not by the horizon.
@@ -210,36 +230,101 @@ def next_acts(on: Waiting, patience: Floats, by: Reaction) -> Ints:
     >>> next_acts(on, np.array([0.7]), by).tolist()
     [6]
     """
+    found = np.full(len(patience), FAR)
+    last = int(on.ends.max(initial=0))
+    # Nearly all are in support until the last day, or out of it from the first on: one table of sums for each.
+    waits = (on.since <= last) | (on.ended <= last)
+    only = {0: waits & (on.ended > last), 1: waits & (on.ended <= on.after + 1)}
+    for which, part in ((0, by.hazard.supported), (1, by.hazard.unsupported)):
+        chosen = np.flatnonzero(only[which])
+        ages = _Ages(part=part, origin=(on.ended if which else on.since)[chosen])
+        found[chosen] = _acts_of(on.take(chosen), ages, patience[chosen], by)
+    chosen = np.flatnonzero(waits & ~only[0] & ~only[1])
+    found[chosen] = _acts_of(on.take(chosen), _BothAges.of(on, chosen, by.hazard), patience[chosen], by)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ages:
+    """The hazard of servers that count from one day each."""
+
+    part: Cumulated
+    origin: Ints
+
+    def sums(self, at: Ints, until: Ints) -> Floats:
+        """Sum up to a day, for servers by their place."""
+        return self.part.sums.take(np.maximum(until - self.origin.take(at) + 1, 0))
+
+    def first_day(self, at: Ints, sums: Floats) -> Ints:
+        """Give the first day with as much."""
+        return self.origin.take(at) - 1 + self.part.days_until(sums)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BothAges:
+    """The hazard of servers whose support ends while they wait."""
+
+    hazard: Hazard
+    since: Ints
+    ended: Ints
+
+    @classmethod
+    def of(cls, on: Waiting, chosen: Ints, hazard: Hazard) -> Self:
+        """Take some servers."""
+        return cls(hazard=hazard, since=on.since[chosen], ended=on.ended[chosen])
+
+    def sums(self, at: Ints, until: Ints) -> Floats:
+        """Sum up to a day, for servers by their place."""
+        return self.hazard.sums(self.since.take(at), self.ended.take(at), until)
+
+    def first_day(self, at: Ints, sums: Floats) -> Ints:
+        """Give the first day with as much."""
+        return self.hazard.first_day(self.since.take(at), self.ended.take(at), sums)
+
+
+def _acts_of(on: Waiting, ages: _Ages | _BothAges, patience: Floats, by: Reaction) -> Ints:
+    """Go from piece to piece of like level until the patience is met in one."""
     n, last_half = len(patience), len(by.multipliers) - 1
+    found, at, left = np.full(n, FAR), np.arange(n), patience
+    if not n:
+        return found
     multipliers = by.multipliers.take(on.tenant, axis=1)
     # The weighted sum is multiplier * hazard + shift in each half-year, and `marks` at its end.
     shifts, marks = np.zeros((last_half + 1, n)), np.zeros((last_half, n))
     for half in range(last_half):
-        base = by.hazard.sums(on.since, on.ended, np.full(n, HALF_YEAR_DAYS * (half + 1)))
+        base = ages.sums(at, np.full(n, HALF_YEAR_DAYS * (half + 1)))
         marks[half] = multipliers[half] * base + shifts[half]
         shifts[half + 1] = marks[half] - multipliers[half + 1] * base
+    multiplier_of, shift_of = multipliers.ravel(), shifts.ravel()
+    last = int(on.ends.max())
+    half_of_day = np.minimum((np.maximum(np.arange(last + 1), 1) - 1) // HALF_YEAR_DAYS, last_half) * n
 
     def weighted(at: Ints, until: Ints) -> Floats:
-        half = np.minimum((np.maximum(until, 1) - 1) // HALF_YEAR_DAYS, last_half)
-        return multipliers[half, at] * by.hazard.sums(on.since[at], on.ended[at], until) + shifts[half, at]
+        place = half_of_day.take(np.maximum(until, 0)) + at
+        return multiplier_of.take(place) * ages.sums(at, until) + shift_of.take(place)
 
-    found, at, left = np.full(n, FAR), np.arange(n), patience
     low = weighted(at, on.after)
-    first = (np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64))  # until the standpoint nothing is met
-    for ends, levels in (first, *zip(on.ends, on.levels, strict=True)):
-        factor = by.factors.take(levels[at])
-        until = np.maximum(ends[at], on.after[at])
+    pieces = list(zip(on.ends, on.levels, strict=True))
+    if on.after.min() < 0:  # until the standpoint nothing is met
+        pieces.insert(0, (np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)))
+    for ends, levels in pieces:
+        factor = by.factors.take(levels.take(at))
+        end = ends.take(at)
+        until = np.maximum(end, on.after.take(at))
         high = np.maximum(weighted(at, until), low)
         amount = (high - low) * factor
         hit = (left <= amount) & (high > low)
-        if hit.any():
-            who, wanted = at[hit], low[hit] + left[hit] / factor[hit]
-            half = (marks[:, who] < wanted).sum(axis=0)
-            base = (wanted - shifts[half, who]) / multipliers[half, who]
-            day = by.hazard.first_day(on.since[who], on.ended[who], base)
-            found[who] = np.clip(day, on.after[who] + 1, until[hit])
-        rest = ~hit
-        at, low, left = at[rest], high[rest], (left - amount)[rest]
-        if not len(at):
+        hits = np.flatnonzero(hit)
+        if len(hits):
+            who, wanted = at[hits], low[hits] + left[hits] / factor[hits]
+            place = who.copy()
+            for mark in marks:  # half-years that are over before
+                place += n * (mark.take(who) < wanted)
+            base = (wanted - shift_of.take(place)) / multiplier_of.take(place)
+            days = ages.first_day(who, base)
+            found[who] = np.clip(days, on.after.take(who) + 1, until[hits])
+        rest = np.flatnonzero(~hit & (end < last))
+        if not len(rest):
             break
+        at, low, left = at[rest], high[rest], (left - amount)[rest]
     return found

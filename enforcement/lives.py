@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 
@@ -11,12 +11,17 @@ from enforcement.chance import Bools, Floats, Ints
 from enforcement.outlook import Outlook
 from enforcement.pressure import FAR
 
+_ALMOST_1: Final = 1.000001  # sums in another order differ in their last bits
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """What chance says of each server in a round; `age` of the first missing update on landing, 0: none."""
+    """What chance says of each server in a round; `age` of the first missing update on landing, 0: none.
 
-    patience: Floats
+    patience: of the servers asked for.
+    """
+
+    patience: Callable[[Ints], Floats]
     retirement: Floats
     age: Ints
     leaving: Floats
@@ -51,8 +56,8 @@ class Spans:
         >>> Spans.of(np.array([0, 1]), day, np.array([3, 6])).server.tolist()
         [1]
         """
-        some = from_day < until_day
-        return cls(server=server[some], from_day=from_day[some], until_day=until_day[some])
+        some = np.flatnonzero(from_day < until_day)
+        return cls(server=server.take(some), from_day=from_day.take(some), until_day=until_day.take(some))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +90,9 @@ class _Waits:
     vulnerable_since: Ints
     product: Ints
 
-    def take(self, which: Ints | Bools) -> "_Waits":
+    def take(self, which: Ints) -> "_Waits":
         """Take some of them."""
-        return _Waits(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
+        return _Waits(**{each.name: getattr(self, each.name).take(which) for each in fields(self)})
 
 
 def lives(look: Outlook, chance: Fortune) -> Lives:
@@ -101,24 +106,27 @@ def lives(look: Outlook, chance: Fortune) -> Lives:
     while len(wait.server):
         numbers = chance.of_round(round_)
         if round_:
-            act = _acts(look, wait, numbers.patience.take(wait.server), chance.by)
-        out = retirements(wait.since, wait.ended, wait.after, numbers.retirement.take(wait.server), chance.retiring)
+            act = _acts(look, wait, numbers.patience(wait.server), chance.by)
+        out = _retires(look, wait, numbers.retirement.take(wait.server), chance.retiring)
         end = np.clip(np.minimum(act, out), 0, size)
         goes_on = np.flatnonzero((act <= out) & (act < size))
         landed, is_still, is_on_row = _landed(look, wait.take(goes_on), act[goes_on], numbers, (chance, next_update))
-        stops = np.ones(len(end), dtype=np.bool_)
-        stops[goes_on] = ~is_still
-        vulnerable.append((wait.server[stops], wait.vulnerable_since[stops], end[stops]))
-        stops[goes_on] = ~is_on_row
-        stops &= look.plan.spells.begins.take(wait.row) < size
-        ways.append((wait.server[stops], wait.row_from[stops], end[stops], wait.row[stops]))
+        has_stopped = wait.vulnerable_since < end
+        has_stopped[goes_on] &= ~is_still
+        stops = np.flatnonzero(has_stopped)
+        vulnerable.append((wait.server.take(stops), wait.vulnerable_since.take(stops), end.take(stops)))
+        has_stopped = (look.plan.spells.begins.take(wait.row) < size) & (wait.row_from < end)
+        has_stopped[goes_on] &= ~is_on_row
+        stops = np.flatnonzero(has_stopped)
+        ways.append((wait.server.take(stops), wait.row_from.take(stops), end.take(stops), wait.row.take(stops)))
         wait = landed
         round_ += 1
     server, row_from, until, row = (np.concatenate(each) for each in zip(*ways, strict=True))
+    seen, since, ended = (np.concatenate(each) for each in zip(*vulnerable, strict=True))
     return Lives(
-        vulnerable=Spans.of(*(np.concatenate(each) for each in zip(*vulnerable, strict=True))),
-        ways=Spans.of(server, row_from, until),
-        row=row[row_from < until],
+        vulnerable=Spans(server=seen, from_day=since, until_day=ended),
+        ways=Spans(server=server, from_day=row_from, until_day=until),
+        row=row,
     )
 
 
@@ -150,7 +158,7 @@ def _first(look: Outlook, chance: Fortune, next_update: Ints) -> tuple[_Waits, I
         vulnerable_since=np.maximum(vulnerable_from, 0),
         product=np.zeros(n, dtype=np.int64),
     )
-    patience = chance.of_round(0).patience
+    patience = chance.of_round(0).patience(every)
     act = np.full(n, FAR)
     seen, clean = np.flatnonzero(~is_clean), np.flatnonzero(is_clean)
     act[seen] = first_acts(look.on, look.paths[which[seen], seen], patience[seen], look.tenant[seen], chance.by)
@@ -171,19 +179,19 @@ def _acts(look: Outlook, wait: _Waits, patience: Floats, by: Reaction) -> Ints:
     return next_acts(on, patience, by)
 
 
-def retirements(since: Ints, ended: Ints, after: Ints, patience: Floats, hazard: Hazard) -> Ints:
-    """Give the day on which each server is retired, whatever it meets; a day that no forecast reaches: not.
-
-    >>> from enforcement.acts import Cumulated
-    >>> flat = Cumulated.of(np.array([0]), np.array([0.1]), n_days=20)
-    >>> none, day = np.array([FAR]), np.array([0])
-    >>> retirements(day, none, day, np.array([0.55]), Hazard(supported=flat, unsupported=flat)).tolist()
-    [6]
-    """
-    wanted = hazard.sums(since, ended, after) + patience
-    found = np.full(len(since), FAR)
-    some = np.flatnonzero((since < FAR) | (ended < FAR))
-    found[some] = np.maximum(hazard.first_day(since[some], ended[some], wanted[some]), after[some] + 1)
+def _retires(look: Outlook, wait: _Waits, patience: Floats, hazard: Hazard) -> Ints:
+    """Give the day on which each server is retired, whatever it meets; FAR: not by the last day."""
+    left = look.n_days - wait.after
+    # Most are not: what their hazard can be at most is soon told.
+    supported, unsupported = (float(np.diff(part.sums).max()) for part in (hazard.supported, hazard.unsupported))
+    most = left * np.where(wait.ended > look.n_days, supported, max(supported, unsupported))
+    may = np.flatnonzero(patience <= most * _ALMOST_1)
+    since, ended, after = wait.since[may], wait.ended[may], wait.after[may]
+    wanted = hazard.sums(since, ended, after) + patience[may]
+    will = np.flatnonzero(wanted <= hazard.sums(since, ended, np.full(len(may), look.n_days)))
+    found = np.full(len(wait.server), FAR)
+    days = hazard.first_day(since[will], ended[will], wanted[will])
+    found[may[will]] = np.clip(days, after[will] + 1, look.n_days)
     return found
 
 
@@ -196,18 +204,17 @@ def _landed(
     is_out = day >= wait.ended
     share = np.where(is_out, chance.unsupported_leave_product, chance.supported_leave_product)
     product = np.maximum(wait.product, numbers.leaving.take(server) < share)
+    place = product * len(look.tenant) + server
     age = numbers.age.take(server)
-    ended = of.ended[product, server]
+    ended = of.ended.take(place)
     today = np.maximum(day, 0)
     coming = next_update.take(today)
     since = np.where(age > 0, day - age, np.where(coming < ended, coming, FAR))
-    vulnerable_from = np.minimum(
-        since + of.after_missing[product, server], ended + of.after_unsupported[product, server]
-    )
+    vulnerable_from = np.minimum(since + of.after_missing.take(place), ended + of.after_unsupported.take(place))
     is_still = (vulnerable_from <= day) & (wait.vulnerable_since <= today)
-    is_same_cohort = (product == wait.product) | of.same_cohort[product, server]
+    is_same_cohort = (product == wait.product) | of.same_cohort.take(place)
     is_on_row = is_still & is_same_cohort & (look.plan.spells.begins.take(wait.row) <= today)
-    begins = np.maximum(np.maximum(vulnerable_from, of.cohort_starts[product, server]), np.maximum(today, 1))
+    begins = np.maximum(np.maximum(vulnerable_from, of.cohort_starts.take(place)), np.maximum(today, 1))
     new_row = of.rows.take(server) + np.minimum(begins, look.n_days + 1)
     landed = _Waits(
         server=server,

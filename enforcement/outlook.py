@@ -67,9 +67,10 @@ class Outlook:
     since, ended: first missing update and end of support; seen: last sighting; vulnerable_from: by the policy's rules;
     begins: the first day under enforcement; rows: (2, servers), the row of `pressure` when the tenant takes no pause,
     and when it pauses for `pause_days` from the first day on which one of its servers is throttled or blocked; paths:
-    the same of `on`. delayed, lost: share of mail by stage, the last place being accepted mail: the mean over the
-    minutes of the hour, as nothing is known of the minutes of mail to come. volume, subject: messages a day of all
-    routes and of the policy's, (weekdays from Monday, servers); weekdays: of each day.
+    the same of `on`. has_several: whether a tenant has several servers. delayed, lost: share of mail by stage, the
+    last place being accepted mail: the mean over the minutes of the hour, as nothing is known of the minutes of mail
+    to come. volume, subject: messages a day of all routes and of the policy's, (weekdays from Monday, servers);
+    weekdays: of each day.
 
     What a pause does not touch: spells that begin after a server has acted, and tenants that the ledger names.
     Exploited vulnerabilities and minimum builds of builds to come are not known; a landed build is judged by the
@@ -81,6 +82,7 @@ class Outlook:
     pause_days: int
     tenant: Ints
     n_tenants: int
+    has_several: Bools
     weekdays: Ints
     since: Ints
     ended: Ints
@@ -162,6 +164,7 @@ def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: i
         pause_days=0,
         tenant=at.tenant,
         n_tenants=len(at.tenants),
+        has_several=np.bincount(at.tenant, minlength=len(at.tenants)) > 1,
         weekdays=at.weekdays(n_days),
         since=since,
         ended=ended,

@@ -184,22 +184,41 @@ def patience(draws: Draws, tenant_of_server: Ints, round_: int) -> Floats:
     >>> patience(_nothing(), np.array([0, 0, 1]), 0).shape
     (2, 3)
     """
-    n_servers = len(tenant_of_server)
-    n_tenants = int(tenant_of_server.max(initial=-1)) + 1
-    taken = np.empty((draws.n_draws, n_servers))
-    for row, number in enumerate(draws.draws):
-        own = stream(draws.seed, _Purpose.PATIENCE, number, round_)
-        rho = draws.patience_correlation[row]
-        if rho == 0:
-            taken[row] = own.standard_exponential(n_servers)
-        else:
-            common = stream(draws.seed, _Purpose.PATIENCE_OF_TENANT, number, round_).standard_normal(n_tenants)
-            deviates = np.sqrt(rho) * common[tenant_of_server] + np.sqrt(1 - rho) * own.standard_normal(n_servers)
-            taken[row] = -log_survival(deviates)
-        if draws.never_responds[row] > 0:
-            is_deaf = stream(draws.seed, _Purpose.NEVER, number).random(n_servers) < draws.never_responds[row]
-            taken[row, is_deaf] = np.inf
+    every = np.arange(len(tenant_of_server))
+    taken = np.empty((draws.n_draws, len(every)))
+    for row in range(draws.n_draws):
+        taken[row] = patience_when_asked(draws, tenant_of_server, round_, row=row)(every)
     return taken
+
+
+def patience_when_asked(draws: Draws, tenant_of_server: Ints, round_: int, *, row: int = 0) -> Callable[[Ints], Floats]:
+    """Draw the same for one draw, and work it out only for the servers that are asked for.
+
+    >>> patience_when_asked(_nothing(), np.array([0, 0, 1]), 0)(np.array([2])).shape
+    (1,)
+    """
+    number, rho, n = draws.draws[row], draws.patience_correlation[row], len(tenant_of_server)
+    own = stream(draws.seed, _Purpose.PATIENCE, number, round_)
+    if rho == 0:
+        drawn = known = own.standard_exponential(n)
+    else:
+        n_tenants = int(tenant_of_server.max(initial=-1)) + 1
+        common = stream(draws.seed, _Purpose.PATIENCE_OF_TENANT, number, round_).standard_normal(n_tenants)
+        drawn = np.sqrt(rho) * common[tenant_of_server] + np.sqrt(1 - rho) * own.standard_normal(n)
+        known = np.full(n, np.nan)
+    if draws.never_responds[row] > 0:
+        is_deaf = stream(draws.seed, _Purpose.NEVER, number).random(n) < draws.never_responds[row]
+        known[is_deaf] = np.inf
+
+    def of(servers: Ints) -> Floats:
+        found = known.take(servers)
+        new = np.flatnonzero(np.isnan(found))
+        if len(new):
+            which = servers.take(new)
+            found[new] = known[which] = -log_survival(drawn.take(which))
+        return found
+
+    return of
 
 
 def retirement_patience(draws: Draws, n_servers: int, round_: int) -> Floats:

@@ -14,7 +14,7 @@ from enforcement.assumptions import Assumptions
 from enforcement.chance import Floats, Ints
 from enforcement.lives import Fortune, Numbers, Spans, lives
 from enforcement.outlook import Outlook, paused
-from enforcement.response import Draws, Size, draw, landing, leaving, patience, retirement_patience
+from enforcement.response import Draws, Size, draw, landing, leaving, patience_when_asked, retirement_patience
 from enforcement.rollout_days import MEASURES, Schedules, outcomes
 from enforcement.standpoint import Standpoint
 
@@ -114,7 +114,7 @@ def _fortune(drawn: Draws, tenant: Ints, oldest: int) -> Fortune:
     def of_round(round_: int) -> Numbers:
         n = len(tenant)
         return Numbers(
-            patience=patience(drawn, tenant, round_)[0],
+            patience=patience_when_asked(drawn, tenant, round_),
             retirement=retirement_patience(drawn, n, round_)[0],
             age=landing(drawn, n, round_)[0],
             leaving=leaving(drawn, n, round_)[0],

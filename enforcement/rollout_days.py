@@ -140,12 +140,26 @@ def _on_weekday(look: Outlook, by_weekday: Floats) -> Floats:
 def _tenants(look: Outlook, spans: Spans) -> Ints:
     """Count the tenants with a server in a span, by day."""
     size = look.n_days + 2
-    key = np.sort((look.tenant.take(spans.server) * size + spans.from_day) * size + spans.until_day)
-    start, until = key // size, key % size
+    tenant = look.tenant.take(spans.server)
+    # The spans of one server do not meet; those of several servers of a tenant may.
+    several = np.flatnonzero(look.has_several.take(tenant))
+    changes = np.bincount(spans.from_day, minlength=size) - np.bincount(spans.until_day, minlength=size)
+    if len(several):
+        from_day, until_day = spans.from_day[several], spans.until_day[several]
+        changes -= np.bincount(from_day, minlength=size) - np.bincount(until_day, minlength=size)
+        changes += _unions(tenant[several], from_day, until_day, size)
+    return np.cumsum(changes)[: size - 1]
+
+
+def _unions(tenant: Ints, from_day: Ints, until_day: Ints, size: int) -> Ints:
+    """Count by day how many tenants come to have a server in a span, less those that come to have none."""
+    key = (tenant * size + from_day) * size + until_day
+    key = np.sort(key.astype(np.uint32) if int(tenant.max()) + 1 < 2**32 // size**2 else key).astype(np.int64)
+    start = key // size
+    until = key - start * size
     tenant = start // size
     last = np.maximum.accumulate(tenant * size + until)
-    is_new = np.append(True, start[1:] > last[:-1])[: len(key)]
-    is_last = np.append(is_new[1:], True)[: len(key)]
-    begins = np.bincount(start[is_new] % size, minlength=size)
-    ends = np.bincount((last - tenant * size)[is_last], minlength=size)
-    return np.cumsum(begins - ends)[: size - 1]
+    is_new = np.append(True, start[1:] > last[:-1])
+    is_last = np.append(is_new[1:], True)
+    begins = np.bincount((start - tenant * size)[is_new], minlength=size)
+    return begins - np.bincount((last - tenant * size)[is_last], minlength=size)

@@ -212,12 +212,23 @@ class World:
                 server.pause_from = first[server.tenant]
 
 
+def numbers(draws: Draws, tenant_of: Any, round_: int) -> dict[str, Any]:
+    """Give what chance says of each server in a round."""
+    n = len(tenant_of)
+    return {
+        "patience": response.patience(draws, tenant_of, round_)[0],
+        "stays": response.retirement_patience(draws, n, round_)[0],
+        "leaves": response.leaving(draws, n, round_)[0],
+        "age": response.landing(draws, n, round_)[0],
+    }
+
+
 def roll_slowly(case: Case, as_of: date, n_days: int, draws: Draws, *, enforced: bool = True) -> Slow:  # noqa: C901, PLR0912, PLR0915 - a plain loop
     """Live one draw day by day."""
     world = World(case, as_of, n_days, enforced=enforced)
     servers = world.servers
     tenant_of = np.array([server.tenant_place for server in servers])
-    n = len(servers)
+    rounds: dict[int, dict[str, Any]] = {}
     world.plan_pauses(servers)
     for server in servers:
         if not draws.pauses[0, server.tenant_place]:
@@ -255,18 +266,20 @@ def roll_slowly(case: Case, as_of: date, n_days: int, draws: Draws, *, enforced:
                 of = draws.retirement
                 server.retiring += (rate(of.unsupported_from_days, of.unsupported[0], age) if out
                                     else rate(of.supported_from_days, of.supported[0], age))  # fmt: skip
-                taken = response.patience(draws, tenant_of, server.round)[0, server.place]
-                stays = response.retirement_patience(draws, n, server.round)[0, server.place]
+                if server.round not in rounds:
+                    rounds[server.round] = numbers(draws, tenant_of, server.round)
+                drawn = rounds[server.round]
+                taken, stays = drawn["patience"][server.place], drawn["stays"][server.place]
                 if server.met >= taken:
                     first_acts.setdefault(server.name, day)
                     was_vulnerable, product = server.vulnerable_from <= max(day, 0), server.product
                     old_cohort = cohort_of(product, server.tenant, world.policy)
                     share = (draws.unsupported_leave_product if out else draws.supported_leave_product)[0]
-                    if response.leaving(draws, n, server.round)[0, server.place] < share:
+                    if drawn["leaves"][server.place] < share:
                         server.product = SUCCESSOR
                         ends = world.catalogue.support_ends.get(SUCCESSOR)
                         server.ended = NEVER if ends is None else world.number(ends) + 1
-                    age = int(response.landing(draws, n, server.round)[0, server.place])
+                    age = int(drawn["age"][server.place])
                     server.since = day - age if age else NEVER
                     server.vulnerable_from = min(
                         server.since + after_missing[server.product] if age else NEVER,
