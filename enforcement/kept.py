@@ -1,8 +1,10 @@
 """What was read once is kept beside the store: until something that it rests on changes, traffic is not read again."""
 
 import hashlib
+import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -50,6 +52,8 @@ _TABLES: Final[Mapping[str, Schema]] = {
     "ungranted": PAUSES, "risk": RISK, "mail": MAIL_BY_PAIR, "kinds": MAIL_BY_KIND, "base": TRAFFIC_BASE,
     "deciles": TENANT_DECILES, "days": _DAYS, "by_day": _COUNTS, "groups": _GROUPS, "by_group": _COUNTS,
 }  # fmt: skip
+_OURS: Final = re.compile("[0-9a-f]{64}")  # what a key looks like: other folders are somebody else's
+_DIGEST_OCTETS: Final = 32  # before the Parquet: a hash of it, of its key and its name
 _UNREADABLE: Final = (OSError, ValueError, pl.exceptions.PolarsError)
 
 
@@ -89,15 +93,18 @@ class Kept:
         name = f"servers-{digest}"
         with suppress(*_UNREADABLE):
             kept = self._read(key, name, EXPOSURE_BY_SERVER)
-            _touch(self._place(key), self._place(key) / f"{name}.parquet")
+            _touch(self._place(key), _file(self._place(key), name))
             return kept
         made = make()
         self._write(key, {name: made})
         return made
 
     def _read(self, key: str, name: str, schema: Schema) -> pl.DataFrame:
-        with (self._place(key) / f"{name}.parquet").open("rb") as file:
-            return conform(pl.read_parquet(file), schema, what=name)
+        content = _file(self._place(key), name).read_bytes()
+        body = content[_DIGEST_OCTETS:]
+        if content[:_DIGEST_OCTETS] != _digest(key, name, body):
+            raise ValueError(f"{name}: not as it was written")
+        return conform(pl.read_parquet(io.BytesIO(body)), schema, what=name)
 
     def _write(self, key: str, tables: Mapping[str, pl.DataFrame]) -> None:
         """Keep tables, each whole or not at all; where there is no room or no right to write, nothing is kept."""
@@ -105,22 +112,34 @@ class Kept:
             place = self._place(key)
             place.mkdir(parents=True, exist_ok=True)
             for name, table in tables.items():
+                body = io.BytesIO()
+                table.write_parquet(body, compression_level=1)
                 unfinished = place / f"{name}.{os.getpid()}"
                 try:
-                    with unfinished.open("wb") as file:
-                        table.write_parquet(file, compression_level=1)
-                    unfinished.replace(place / f"{name}.parquet")
+                    unfinished.write_bytes(_digest(key, name, body.getbuffer()) + body.getbuffer())
+                    unfinished.replace(_file(place, name))
                 finally:
                     unfinished.unlink(missing_ok=True)
-            for unused in _unused(place.glob("servers-*.parquet"), _MOST_BY_SERVER):
+            for unused in _unused(place.glob("servers-*.kept"), _MOST_BY_SERVER):
                 unused.unlink(missing_ok=True)
-            for unused in _unused(place.parent.iterdir(), _MOST_KEPT):
+            ours = (other for other in place.parent.iterdir() if _OURS.fullmatch(other.name))
+            for unused in _unused(ours, _MOST_KEPT):
                 shutil.rmtree(unused, ignore_errors=True)
 
     def _place(self, key: str) -> Path:
         if self._folder is None:
             raise FileNotFoundError(key)
         return self._folder / key
+
+
+def _file(place: Path, name: str) -> Path:
+    return place / f"{name}.kept"
+
+
+def _digest(key: str, name: str, body: bytes | memoryview) -> bytes:
+    found = hashlib.sha256(f"{key}/{name}/".encode())
+    found.update(body)
+    return found.digest()
 
 
 def _touch(*places: Path) -> None:

@@ -115,7 +115,7 @@ def test_one_policy_alone_is_refused(store: Path) -> None:
 def test_policies_of_one_name_do_not_write_over_each_other(store: Path, tmp_path: Path) -> None:
     told = refused("replay", "ninety-days", "ninety-days", "--store", store, "--out", tmp_path / "out")
     assert "2 policies are named 'ninety-days'" in told
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_the_second_pass_goes_out_as_parquet(store: Path, tmp_path: Path) -> None:
