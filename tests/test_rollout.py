@@ -12,6 +12,7 @@ from reference_rollout import MEASURES, Slow, roll_slowly
 
 from enforcement.assumptions import Assumptions
 from enforcement.outlook import Outlook, outlook
+from enforcement.policy import Stage
 from enforcement.response import Size, draw
 from enforcement.rollout import Rollout, Trial, rollout
 from enforcement.shipped import load_assumptions
@@ -53,6 +54,11 @@ def test_equals_a_plain_loop_over_days(seed: int, *, enforced: bool) -> None:
     case = until(lively(rng), as_of)
     if seed % 4 >= 2:  # the end of support alone makes nobody vulnerable
         case = replace(case, policy=case.policy.model_copy(update={"rules": case.policy.rules[1:]}))
+    if seed % 3 == 0:  # no tenant has paused before, so any may: in the first year, the next, or over its turn
+        case = replace(case, pauses=[])
+        if not seed % 2:
+            stages = (Stage(days=rng.randrange(100, 330)), *case.policy.stages)
+            case = replace(case, policy=case.policy.model_copy(update={"stages": stages}))
     assumptions = busy(rng)
     try:
         at = stands(case, as_of)
