@@ -72,7 +72,8 @@ class Outlook:
     to come. volume, subject: messages a day of all routes and of the policy's, (weekdays from Monday, servers);
     weekdays: of each day.
 
-    What a pause does not touch: spells that begin after a server has acted, and tenants that the ledger names.
+    What a pause does not touch: spells that begin after a server has acted or that an update to come begins, and
+    tenants that the ledger names.
     Exploited vulnerabilities and minimum builds of builds to come are not known; a landed build is judged by the
     rules on missing updates and on the end of support.
     """
