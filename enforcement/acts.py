@@ -236,11 +236,11 @@ def next_acts(on: Waiting, patience: Floats, by: Reaction) -> Ints:
     waits = (on.since <= last) | (on.ended <= last)
     only = {0: waits & (on.ended > last), 1: waits & (on.ended <= on.after + 1)}
     for which, part in ((0, by.hazard.supported), (1, by.hazard.unsupported)):
-        chosen = np.flatnonzero(only[which])
-        ages = _Ages(part=part, origin=(on.ended if which else on.since)[chosen])
-        found[chosen] = _acts_of(on.take(chosen), ages, patience[chosen], by)
-    chosen = np.flatnonzero(waits & ~only[0] & ~only[1])
-    found[chosen] = _acts_of(on.take(chosen), _BothAges.of(on, chosen, by.hazard), patience[chosen], by)
+        if len(chosen := np.flatnonzero(only[which])):
+            ages = _Ages(part=part, origin=(on.ended if which else on.since)[chosen])
+            found[chosen] = _acts_of(on.take(chosen), ages, patience[chosen], by)
+    if len(chosen := np.flatnonzero(waits & ~only[0] & ~only[1])):
+        found[chosen] = _acts_of(on.take(chosen), _BothAges.of(on, chosen, by.hazard), patience[chosen], by)
     return found
 
 
@@ -286,8 +286,6 @@ def _acts_of(on: Waiting, ages: _Ages | _BothAges, patience: Floats, by: Reactio
     """Go from piece to piece of like level until the patience is met in one."""
     n, last_half = len(patience), len(by.multipliers) - 1
     found, at, left = np.full(n, FAR), np.arange(n), patience
-    if not n:
-        return found
     multipliers = by.multipliers.take(on.tenant, axis=1)
     # The weighted sum is multiplier * hazard + shift in each half-year, and `marks` at its end.
     shifts, marks = np.zeros((last_half + 1, n)), np.zeros((last_half, n))

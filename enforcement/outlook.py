@@ -72,7 +72,8 @@ class Outlook:
     to come. volume, subject: messages a day of all routes and of the policy's, (weekdays from Monday, servers);
     weekdays: of each day.
 
-    What a pause does not touch: spells that begin after a server has acted, and tenants that the ledger names.
+    What a pause does not touch: spells that begin after a server has acted or that an update to come begins, and
+    tenants that the ledger names.
     Exploited vulnerabilities and minimum builds of builds to come are not known; a landed build is judged by the
     rules on missing updates and on the end of support.
     """
@@ -125,8 +126,12 @@ def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: i
     is_met = enforced & (subject.sum(axis=0) > 0)
     own_starts, own_cohort = _cohorts(at, policy, products)
     next_starts, next_cohort = _cohorts(at, policy, [SUCCESSOR] * at.n_servers)
-    begins, clocks = _spells(at, course(at.history, policy, background), servers, vulnerable_from, own_starts)
-    begins, clocks = np.where(is_met, begins, FAR), np.minimum(clocks, policy.stage_starts[-1])  # no stage lies beyond
+    begins, clocks = np.full(at.n_servers, FAR), np.zeros(at.n_servers, dtype=np.int64)
+    if enforced:
+        past = course(at.history, policy, background)
+        begins, clocks = _spells(at, past, servers, vulnerable_from, own_starts)
+        clocks = np.minimum(clocks, policy.stage_starts[-1])  # no stage lies beyond
+    begins, clocks = np.where(is_met, begins, FAR), np.where(is_met, clocks, 0)
     own_starts, next_starts = np.where(is_met, own_starts, FAR), np.where(is_met, next_starts, FAR)
     noticed = _noticed(policy, begins, own_starts, vulnerable_from)
     kind, still_days = _still(at, policy, background.pauses, n_days)

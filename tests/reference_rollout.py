@@ -249,7 +249,11 @@ def roll_slowly(case: Case, as_of: date, n_days: int, draws: Draws, *, enforced:
                 continue
             if day >= 1 and day in updates and server.since == NEVER and day < server.ended:
                 server.since = day
-                server.vulnerable_from = min(server.vulnerable_from, day + after_missing[server.product])
+                sooner = min(server.vulnerable_from, day + after_missing[server.product])
+                starts = max(world.starts(server), 1)
+                if max(sooner, starts) < max(server.vulnerable_from, starts):  # a spell that nobody planned for
+                    server.is_first_spell, server.noticed_from = False, NEVER
+                server.vulnerable_from = sooner
             if server.clock is None and world.begins(server, day):
                 server.clock = 0
             is_still = world.is_still(server, day, pause_days)

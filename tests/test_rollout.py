@@ -1,16 +1,18 @@
 """The rollout beside a plain loop over days, beside closed forms, and held to what must be so."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 from random import Random
 
 import numpy as np
 import pytest
 from agreement import Case, background, history_of
-from fleets import FIRST, LAST, lively
+from fleets import FIRST, LAST, TENANTS, lively
 from reference_rollout import MEASURES, Slow, roll_slowly
 
 from enforcement.assumptions import Assumptions
 from enforcement.outlook import Outlook, outlook
+from enforcement.policy import Cohort, Notice, Stage
 from enforcement.response import Size, draw
 from enforcement.rollout import Rollout, Trial, rollout
 from enforcement.shipped import load_assumptions
@@ -48,8 +50,20 @@ def looks(at: Standpoint, case: Case, *, n_days: int = 365, enforced: bool = Tru
 def test_equals_a_plain_loop_over_days(seed: int, *, enforced: bool) -> None:
     """Cohorts, pauses, exemptions, updates, landings and retirements: the same days, servers, tenants and mail."""
     rng = Random(seed)
-    as_of = FIRST + timedelta(days=rng.randrange(60, (LAST - FIRST).days))
+    as_of = FIRST + timedelta(days=rng.randrange(8, (LAST - FIRST).days))
     case = until(lively(rng), as_of)
+    if seed % 4 >= 2:  # the end of support alone makes nobody vulnerable
+        case = replace(case, policy=case.policy.model_copy(update={"rules": case.policy.rules[1:]}))
+    if seed % 3 == 0:  # no tenant has paused before, so any may: in the first year, the next, or over its turn
+        case = replace(case, pauses=[])
+        if not seed % 2:
+            stages = (Stage(days=rng.randrange(100, 330)), *case.policy.stages)
+            case = replace(case, policy=case.policy.model_copy(update={"stages": stages}))
+    if seed % 5 == 0:  # a cohort that starts later, and a notice before it
+        notice = Notice(announcement_url="https://x.example", targeted_days_before=rng.randrange(40))
+        later = Cohort(name="later", starts_on=as_of + timedelta(days=rng.randrange(1, 60)), tenants=(TENANTS[2],))
+        cohorts = (later, *case.policy.cohorts)
+        case = replace(case, policy=case.policy.model_copy(update={"notice": notice, "cohorts": cohorts}))
     assumptions = busy(rng)
     try:
         at = stands(case, as_of)
