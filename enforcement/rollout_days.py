@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from enforcement.chance import Bools, Floats, Ints
 from enforcement.lives import Lives, Spans
@@ -25,7 +26,7 @@ class Schedules:
 
     starts: Ints
     stages: Ints
-    piece_before: Ints
+    piece_before: npt.NDArray[np.int16]
     hit_from: Ints
     hit_until: Ints
 
@@ -47,7 +48,9 @@ class Schedules:
         starts[:, 0] = 0
         harm = ((look.delayed + look.lost) > 0)[stage]
         hit_from, hit_until = _runs(harm)
-        return cls(starts=starts, stages=stages, piece_before=piece, hit_from=hit_from, hit_until=hit_until)
+        return cls(
+            starts=starts, stages=stages, piece_before=piece.astype(np.int16), hit_from=hit_from, hit_until=hit_until
+        )
 
 
 def _runs(marked: Bools) -> tuple[Ints, Ints]:
