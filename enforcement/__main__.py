@@ -11,12 +11,14 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from enforcement import intake, interruption, printing, report, shipped, workbench
+from enforcement import forecasts, intake, interruption, printing, report, shipped, workbench
 from enforcement.check import Severity
 from enforcement.commands import forecast
 from enforcement.commands.options import (
     AsOf,
     Assumed,
+    DaysAhead,
+    Draws,
     Engine,
     From,
     How,
@@ -24,6 +26,7 @@ from enforcement.commands.options import (
     Pauses,
     Policies,
     Rules,
+    Seed,
     StorePath,
     ThePolicy,
     To,
@@ -36,6 +39,7 @@ from enforcement.export.write import RefusedError
 from enforcement.importers.sources import find_sources
 from enforcement.policy_text import policy_schema
 from enforcement.report import DEFAULT_OUT
+from enforcement.rollout import Trial
 from enforcement.sample import Extent
 from enforcement.tables_of_replay import write_tables
 from enforcement.terminal import Format, progress, say
@@ -195,16 +199,25 @@ def compare(
     traffic: Traffic = None,
     engine: Engine = None,
     master: Master = None,
+    draws: Draws = 200,
+    days: DaysAhead = forecasts.HORIZON_DAYS,
+    seed: Seed = 1,
     how: How = Format.TABLE,
 ) -> None:
-    """Compare policies: what each delays, loses and lets through more than the baseline, and of whom."""
+    """Compare policies: what each delays, loses and lets through more than the baseline, and of whom.
+
+    First in the mail of the past, where nobody reacts; then, as chance is drawn many times and people react, in the
+    days to come.
+    """
     setting = Setting(
         store=store, from_on=from_on, to_on=_earlier(to_on, as_of), assumptions=assumptions, pauses=pauses,
         traffic=traffic, engine=engine, master=master,
     )  # fmt: skip
     with progress() as report:
         found = workbench.compare_policies(policies, setting, baseline=baseline, tell=say, report=report)
-    printing.compared(found, how)
+        trial = Trial(n_draws=draws, seed=seed)
+        ahead = forecasts.forecast(forecasts.beside(found, n_days=days), setting, trial, report) if draws else None
+    printing.compared(found, ahead, how)
     if any("fail" in proposal.replay.guardrails["state"] for proposal in found.proposals):
         raise typer.Exit(_FAILED)
 

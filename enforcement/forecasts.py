@@ -9,11 +9,13 @@ from typing import Any, Final
 
 from enforcement import shipped
 from enforcement.assumptions import Assumptions
+from enforcement.comparison import Comparison
 from enforcement.history import History
 from enforcement.outlook import Outlook, outlook
 from enforcement.policy import NO_POLICY, Policy
 from enforcement.rollout import Rollout, Trial, rollout
 from enforcement.rollout_bands import bands_frame, thinness, times_frame, totals_frame
+from enforcement.rollout_differences import differences_frame
 from enforcement.standing import standings
 from enforcement.standpoint import Standpoint, standpoint
 from enforcement.workbench import Setting, opened_history
@@ -40,8 +42,16 @@ class Question:
     """Policies, by name, path or value; what stands beside them (a policy, or none); and how many days ahead."""
 
     policies: Sequence[str | Policy]
-    baseline: str = NO_POLICY
+    baseline: str | Policy = NO_POLICY
     n_days: int = HORIZON_DAYS
+
+
+def beside(compared: Comparison, *, n_days: int) -> Question:
+    """Ask of the days to come what a comparison asks of the past, under the names that it has for policies."""
+    named = [each.replay.policy.model_copy(update={"name": each.name}) for each in compared.all]
+    if compared.baseline is None:
+        return Question(policies=named, n_days=n_days)
+    return Question(policies=named[1:], baseline=named[0], n_days=n_days)
 
 
 def forecast(
@@ -58,8 +68,8 @@ def forecast(
         raise ValueError(f"{trial.n_draws} draws (expected 1 to {MOST_DRAWS:,})")
     assumptions = shipped.load_assumptions(setting.assumptions)
     assumptions.expect_people(source=shipped.assumptions_file(setting.assumptions).name)
-    loaded = [policy if isinstance(policy, Policy) else shipped.load_policy(policy) for policy in asked.policies]
-    first = loaded[0] if baseline == NO_POLICY else shipped.load_policy(baseline)
+    loaded = [_loaded(policy) for policy in asked.policies]
+    first = loaded[0] if baseline == NO_POLICY else _loaded(baseline)
     named = [policy.name for policy in loaded if policy.name != first.name or baseline == NO_POLICY]
     if len(set(named)) < len(named):
         raise ValueError("two policies of one name (give each its own)")
@@ -71,7 +81,7 @@ def forecast(
             report(f"looking at {policy.name}", len(looks), len(loaded) + 1)
             if enforced and policy.name in dict(looks):
                 continue
-            look = outlook(at, policy, setting.background(), n_days=n_days, enforced=enforced)
+            look = outlook(at, policy, setting.background(), n_days=n_days, enforced=enforced, risk_by=first)
             looks.append((look.name, look))
         rests_on = {"traffic": history.fingerprint}
     found = rollout(at, looks, assumptions, trial, lambda done: report("drawing", done, trial.n_draws))
@@ -83,7 +93,7 @@ def forecast(
         rests_on["pauses"] = _hash(setting.pauses.read_bytes())
     record = {
         "policies": list(found.policies),
-        "baseline": baseline,
+        "baseline": NO_POLICY if baseline == NO_POLICY else first.name,
         "as_of": str(found.as_of),
         "days": n_days,
         "draws": trial.n_draws,
@@ -93,6 +103,10 @@ def forecast(
         "inputs": rests_on,
     }
     return Forecast(rollout=found, assumptions=assumptions, n_several=at.n_several, record=record)
+
+
+def _loaded(policy: str | Policy) -> Policy:
+    return policy if isinstance(policy, Policy) else shipped.load_policy(policy)
 
 
 def _standpoint(history: History, rules: Policy, setting: Setting) -> Standpoint:
@@ -124,6 +138,20 @@ def forecast_answer(of: Forecast) -> list[dict[str, Any]]:
         }
         for place, policy in enumerate(found.policies)
     ]
+
+
+def ahead_answer(of: Forecast, policy: str, against: str) -> dict[str, Any]:
+    """Give how a policy differs from another in what may happen, as scripts read it."""
+    found = of.rollout
+    return {
+        "as_of": found.as_of,
+        "days": found.n_days,
+        "draws": found.n_draws,
+        "seed": found.seed,
+        "differences": differences_frame(found, against).filter(policy=policy).drop("policy").to_dicts(),
+        "thin": policy in thinness(found),
+        "guesses": [each._asdict() for each in of.assumptions.guesses()],
+    }
 
 
 def write_forecast(of: Forecast, folder: Path) -> None:

@@ -64,21 +64,24 @@ class Spans:
 class Lives:
     """What happened to the servers in a draw under a policy, from day 0 to the last day.
 
-    vulnerable: spans of being vulnerable; ways: of being on a row of the pressure; row: of each of these. Rows that
-    never begin are left out.
+    vulnerable: spans of counting as vulnerable; ways: of being on a row of the pressure; row: of each of these. Rows
+    that never begin are left out. harmless: spans on harmless_row of those who do not count as vulnerable there: some
+    only when risk is measured by other rules than the policy's.
     """
 
     vulnerable: Spans
     ways: Spans
     row: Ints
+    harmless: Spans
+    harmless_row: Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waits:
     """Servers that wait, an array of servers each.
 
-    after: the day behind which the hazard counts; row_from, vulnerable_since: when its row and its being vulnerable
-    began, not before day 0; product: 1 is the successor.
+    after: the day behind which the hazard counts; row_from, vulnerable_since, risk_since: when its row, its being
+    vulnerable by the policy's rules, and its counting as vulnerable began, not before day 0; product: 1: the successor.
     """
 
     server: Ints
@@ -88,6 +91,7 @@ class _Waits:
     row: Ints
     row_from: Ints
     vulnerable_since: Ints
+    risk_since: Ints
     product: Ints
 
     def take(self, which: Ints) -> "_Waits":
@@ -102,6 +106,7 @@ def lives(look: Outlook, chance: Fortune) -> Lives:
     wait, act = _first(look, chance, next_update)
     vulnerable: list[tuple[Ints, Ints, Ints]] = []
     ways: list[tuple[Ints, Ints, Ints, Ints]] = []
+    harmless: list[tuple[Ints, Ints, Ints, Ints]] = []
     round_ = 0
     while len(wait.server):
         numbers = chance.of_round(round_)
@@ -111,11 +116,16 @@ def lives(look: Outlook, chance: Fortune) -> Lives:
         end = np.clip(np.minimum(act, out), 0, size)
         goes_on = np.flatnonzero((act <= out) & (act < size))
         landed, is_still, is_on_row = _landed(look, wait.take(goes_on), act[goes_on], numbers, (chance, next_update))
-        has_stopped = wait.vulnerable_since < end
+        has_stopped = wait.risk_since < end
         has_stopped[goes_on] &= ~is_still
         stops = np.flatnonzero(has_stopped)
-        vulnerable.append((wait.server.take(stops), wait.vulnerable_since.take(stops), end.take(stops)))
-        has_stopped = (look.plan.spells.begins.take(wait.row) < size) & (wait.row_from < end)
+        vulnerable.append((wait.server.take(stops), wait.risk_since.take(stops), end.take(stops)))
+        has_row = look.plan.spells.begins.take(wait.row) < size
+        if look.has_other_risk:
+            start, until = np.maximum(wait.after, 0), np.minimum(wait.risk_since, end)
+            some = np.flatnonzero(has_row & (start < until))
+            harmless.append((wait.server.take(some), start.take(some), until.take(some), wait.row.take(some)))
+        has_stopped = has_row & (wait.row_from < end)
         has_stopped[goes_on] &= ~is_on_row
         stops = np.flatnonzero(has_stopped)
         ways.append((wait.server.take(stops), wait.row_from.take(stops), end.take(stops), wait.row.take(stops)))
@@ -123,10 +133,16 @@ def lives(look: Outlook, chance: Fortune) -> Lives:
         round_ += 1
     server, row_from, until, row = (np.concatenate(each) for each in zip(*ways, strict=True))
     seen, since, ended = (np.concatenate(each) for each in zip(*vulnerable, strict=True))
+    none = np.zeros(0, dtype=np.int64)
+    quiet, quiet_from, quiet_until, quiet_row = (
+        (np.concatenate(each) for each in zip(*harmless, strict=True)) if harmless else (none, none, none, none)
+    )
     return Lives(
         vulnerable=Spans(server=seen, from_day=since, until_day=ended),
         ways=Spans(server=server, from_day=row_from, until_day=until),
         row=row,
+        harmless=Spans(server=quiet, from_day=quiet_from, until_day=quiet_until),
+        harmless_row=quiet_row,
     )
 
 
@@ -145,6 +161,7 @@ def _first(look: Outlook, chance: Fortune, next_update: Ints) -> tuple[_Waits, I
     coming = np.where(next_update[0] < look.ended, next_update[0], FAR)
     since = np.where(is_clean, coming, look.since)
     vulnerable_from = np.minimum(look.vulnerable_from, since + look.landed.after_missing[0])
+    risk_from = np.minimum(look.risk_from, since + look.landed.risk_after_missing[0])
     row = look.rows[which, every]
     begins = np.maximum(np.maximum(vulnerable_from, look.landed.cohort_starts[0]), 1)
     is_sooner = is_clean & (begins < look.plan.spells.begins.take(row))
@@ -156,6 +173,7 @@ def _first(look: Outlook, chance: Fortune, next_update: Ints) -> tuple[_Waits, I
         row=np.where(is_sooner, look.landed.rows + np.minimum(begins, look.n_days + 1), row),
         row_from=np.zeros(n, dtype=np.int64),
         vulnerable_since=np.maximum(vulnerable_from, 0),
+        risk_since=np.maximum(risk_from, 0),
         product=np.zeros(n, dtype=np.int64),
     )
     patience = chance.of_round(0).patience(every)
@@ -198,7 +216,7 @@ def _retires(look: Outlook, wait: _Waits, patience: Floats, hazard: Hazard) -> I
 def _landed(
     look: Outlook, wait: _Waits, day: Ints, numbers: Numbers, more: tuple[Fortune, Ints]
 ) -> tuple[_Waits, Bools, Bools]:
-    """Land those who act on a day; tell who stays vulnerable without a break, and who stays on its row."""
+    """Land those who act on a day; tell who goes on counting as vulnerable, and who stays on its row."""
     chance, next_update = more
     of, server = look.landed, wait.server
     is_out = day >= wait.ended
@@ -212,6 +230,8 @@ def _landed(
     since = np.where(age > 0, day - age, np.where(coming < ended, coming, FAR))
     vulnerable_from = np.minimum(since + of.after_missing.take(place), ended + of.after_unsupported.take(place))
     is_still = (vulnerable_from <= day) & (wait.vulnerable_since <= today)
+    risk_from = np.minimum(since + of.risk_after_missing.take(place), ended + of.risk_after_unsupported.take(place))
+    is_still_at_risk = (risk_from <= day) & (wait.risk_since <= today)
     is_same_cohort = (product == wait.product) | of.same_cohort.take(place)
     is_on_row = is_still & is_same_cohort & (look.plan.spells.begins.take(wait.row) <= today)
     begins = np.maximum(np.maximum(vulnerable_from, of.cohort_starts.take(place)), np.maximum(today, 1))
@@ -224,6 +244,7 @@ def _landed(
         row=np.where(is_on_row, wait.row, new_row),
         row_from=np.where(is_on_row, wait.row_from, today),
         vulnerable_since=np.where(is_still, wait.vulnerable_since, np.maximum(vulnerable_from, today)),
+        risk_since=np.where(is_still_at_risk, wait.risk_since, np.maximum(risk_from, today)),
         product=product,
     )
-    return landed, is_still, is_on_row
+    return landed, is_still_at_risk, is_on_row

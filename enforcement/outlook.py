@@ -29,6 +29,7 @@ class Landed:
     """What rules and cohorts make of servers that have acted: (2, servers), in their own product, in the successor.
 
     ended: the first day out of support; after_missing, after_unsupported: days until a rule calls a build vulnerable;
+    risk_after_missing, risk_after_unsupported: the same by the rules that risk is measured by;
     cohort_starts: the first day on which its cohort is enforced; same_cohort: whether that is the cohort it was in;
     rows: (servers,), the row of `pressure` of a spell that begins on day 0; the row of one of day d lies d further.
     """
@@ -36,6 +37,8 @@ class Landed:
     ended: Ints
     after_missing: Ints
     after_unsupported: Ints
+    risk_after_missing: Ints
+    risk_after_unsupported: Ints
     cohort_starts: Ints
     same_cohort: Bools
     rows: Ints
@@ -65,6 +68,7 @@ class Outlook:
     """What each server of a standpoint meets under a policy. Days count from the standpoint; arrays go by server.
 
     since, ended: first missing update and end of support; seen: last sighting; vulnerable_from: by the policy's rules;
+    risk_from: by those that risk is measured by, the same for all policies compared (has_other_risk: not its own);
     begins: the first day under enforcement; rows: (2, servers), the row of `pressure` when the tenant takes no pause,
     and when it pauses for `pause_days` from the first day on which one of its servers is throttled or blocked; paths:
     the same of `on`. has_several: whether a tenant has several servers. delayed, lost: share of mail by stage, the
@@ -89,6 +93,8 @@ class Outlook:
     ended: Ints
     seen: Ints
     vulnerable_from: Ints
+    risk_from: Ints
+    has_other_risk: bool
     begins: Ints
     rows: Ints
     landed: Landed
@@ -103,14 +109,23 @@ class Outlook:
 
     @property
     def is_vulnerable(self) -> Bools:
-        """Whether each server is vulnerable on the day of the standpoint."""
-        return self.vulnerable_from <= 0
+        """Whether each server counts as vulnerable on the day of the standpoint."""
+        return self.risk_from <= 0
 
 
-def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: int, enforced: bool = True) -> Outlook:
+def outlook(  # noqa: PLR0913 - a policy, and how it is looked at
+    at: Standpoint,
+    policy: Policy,
+    background: Background,
+    *,
+    n_days: int,
+    enforced: bool = True,
+    risk_by: Policy | None = None,
+) -> Outlook:
     """Say what each server will meet in the days to come; not `enforced`: nothing, by the same rules.
 
-    Tenants take no pauses that are not in the ledger; see `paused`.
+    Which servers count as vulnerable goes by the rules of `risk_by` (default: the policy itself). Tenants take no
+    pauses that are not in the ledger; see `paused`.
     """
     if n_days < 1:
         raise ValueError(f"a forecast of {n_days} days (expected 1 or more)")
@@ -121,6 +136,9 @@ def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: i
     since, ended, vulnerable_from = (
         at.day(servers[name], never=FAR) for name in ("missing_since", "unsupported_since", "vulnerable_from")
     )
+    risk_rules = risk_by or policy
+    risk_table = standings(at.history.builds, background.catalogue, risk_rules).select("build_id", "vulnerable_from")
+    risk = at.servers.join(risk_table, on="build_id", maintain_order="left")
     seen = np.minimum(at.day(servers["last_seen_on"], never=0), 0)
     subject = at.volume[[ROUTES.index(str(route)) for route in policy.routes]].sum(axis=0)
     is_met = enforced & (subject.sum(axis=0) > 0)
@@ -161,6 +179,7 @@ def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: i
     ends = background.catalogue.support_ends.get(SUCCESSOR)
     successor_ended = FAR if ends is None else (ends - at.as_of).days + 1
     after_missing, after_unsupported = _after_days(policy, products)
+    risk_after_missing, risk_after_unsupported = _after_days(risk_rules, products)
     fate = fates(policy.stage_minutes, background.senders).expected(background.senders).mean(axis=1)
     found, on = _met(plan, 0)
     return Outlook(
@@ -175,12 +194,16 @@ def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: i
         ended=ended,
         seen=seen,
         vulnerable_from=vulnerable_from,
+        risk_from=at.day(risk["vulnerable_from"], never=FAR),
+        has_other_risk=_rules(risk_rules) != _rules(policy),
         begins=begins,
         rows=rows,
         landed=Landed(
             ended=np.stack([ended, np.full(at.n_servers, successor_ended)]),
             after_missing=after_missing,
             after_unsupported=after_unsupported,
+            risk_after_missing=risk_after_missing,
+            risk_after_unsupported=risk_after_unsupported,
             cohort_starts=np.stack([own_starts, next_starts]),
             same_cohort=np.stack([np.ones_like(is_met), own_cohort == next_cohort]),
             rows=kind * (n_days + 2),
@@ -194,6 +217,10 @@ def outlook(at: Standpoint, policy: Policy, background: Background, *, n_days: i
         subject=subject,
         plan=plan,
     )
+
+
+def _rules(policy: Policy) -> object:
+    return policy.rules, policy.minimum_builds, policy.count_private_updates
 
 
 def _known_on(catalogue: Catalogue, day: date) -> Catalogue:

@@ -12,7 +12,9 @@ from enforcement.comparison import Comparison
 from enforcement.differences import differences
 from enforcement.explain import Case
 from enforcement.fleet import SILENT
+from enforcement.forecasts import Forecast, ahead_answer
 from enforcement.policy_words import what_differs
+from enforcement.printing_forecast import print_differences
 from enforcement.replay import Replay
 from enforcement.report import RunResult
 from enforcement.report_runs import Plan
@@ -155,11 +157,14 @@ def _with_shares(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(percent.name.keep())
 
 
-def compared(found: Comparison, how: Format) -> None:
-    """Print what each proposal changes against the baseline, in all and for whom."""
+def compared(found: Comparison, ahead: Forecast | None, how: Format) -> None:
+    """Print what each proposal changes against the baseline, in all and for whom; then what may happen, if asked."""
     changed = differences(found)
     if how is not Format.TABLE:
-        write_answer(changed, compare_answer(found), how)
+        told = compare_answer(found)
+        if ahead:
+            told = [each | {"ahead": ahead_answer(ahead, each["policy"], each["baseline"])} for each in told]
+        write_answer(changed, told, how)
         return
     sentences([_in_a_sentence(each.replay) for each in found.all])
     words = what_differs({each.name: each.replay.policy for each in found.all})
@@ -181,6 +186,8 @@ def compared(found: Comparison, how: Format) -> None:
             show(wide.rename({"of": part}), title=f"More (or less) than under {base}, by {title}")
         if proposal.replay.guardrails.height:
             show(_with_shares(proposal.replay.guardrails.select(_RAIL)), title=f"{proposal.name}: guardrails")
+    if ahead:
+        print_differences(ahead, ahead.rollout.policies[0])
 
 
 def explained(case: Case, how: Format) -> None:

@@ -5,8 +5,10 @@ from typing import Final
 import polars as pl
 
 from enforcement.forecasts import Forecast, forecast_answer
+from enforcement.policy import NO_POLICY
 from enforcement.rollout import TIMES
 from enforcement.rollout_bands import QUANTILES, bands_frame, thinness, times_frame, totals_frame
+from enforcement.rollout_differences import differences_frame
 from enforcement.terminal import Format, answer, cell, sentences, show, write_answer
 
 _SHOWN_DAYS: Final = (0, 30, 90, 180, 365)
@@ -60,6 +62,30 @@ def print_forecast(of: Forecast, how: Format) -> None:
     _assumed(of)
 
 
+def print_differences(of: Forecast, against: str) -> None:
+    """Print how policies differ from one in what may happen."""
+    found = of.rollout
+    frame = differences_frame(found, against)
+    name = "no policy" if against == NO_POLICY else against
+    percent = pl.col("share_of_draws").mul(100).round(0).cast(pl.Int64)
+    for (policy,), rows in frame.group_by("policy", maintain_order=True):
+        table = rows.with_columns(pl.col(*QUANTILES).map_elements(_counted, return_dtype=pl.String)).select(
+            pl.col("measure").replace_strict(_WORDS | {"vulnerable_servers": "vulnerable servers on the last day"}),
+            *_spans(),
+            less_in=pl.format("{} % of draws", percent),
+        )
+        show(
+            table,
+            title=f"What may happen in the {found.n_days} days from {found.as_of} on: {policy} less {name},"
+            f" {found.n_draws:,} draws",
+        )
+    _assumed(of)
+
+
+def _counted(value: float) -> str:
+    return f"{value:,.0f}" if round(value) else "0"
+
+
 _BANDS: Final = ("median", "50 % band", "90 % band")
 
 
@@ -73,7 +99,7 @@ def _spans() -> list[pl.Expr]:
 
 def _told(table: pl.DataFrame) -> pl.DataFrame:
     """Write each band in one column."""
-    counts = table.with_columns(pl.col(*QUANTILES).map_elements(lambda value: f"{value:,.0f}", return_dtype=pl.String))
+    counts = table.with_columns(pl.col(*QUANTILES).map_elements(_counted, return_dtype=pl.String))
     return counts.with_columns(_spans())
 
 

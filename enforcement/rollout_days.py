@@ -72,7 +72,7 @@ def outcomes(look: Outlook, way: Schedules, lives: Lives) -> Floats:
     """Count each measure by day: (measures, days + 1)."""
     size = look.n_days + 1
     vulnerable, ways = lives.vulnerable, lives.ways
-    delayed, lost = _harm(look, way, lives)
+    delayed, lost = _harm(look, way, lives.ways, lives.row)
     first, last = _begins_and_ends(vulnerable, size)
     at_risk = _mail(look, vulnerable.from_day, look.volume, vulnerable.server)
     at_risk -= _mail(look, vulnerable.until_day, look.volume, vulnerable.server)
@@ -84,19 +84,31 @@ def outcomes(look: Outlook, way: Schedules, lives: Lives) -> Floats:
     return np.stack([
         np.cumsum(first - last),
         _tenants(look, vulnerable),
-        _on_weekday(look, np.cumsum(at_risk, axis=1)) - lost,
+        _on_weekday(look, np.cumsum(at_risk, axis=1)) - (lost - _lost_of_harmless(look, way, lives)),
         delayed,
         lost,
         _tenants(look, hit),
     ])  # fmt: skip
 
 
-def _harm(look: Outlook, way: Schedules, lives: Lives) -> tuple[Floats, Floats]:
-    """Give the messages delayed and lost by day."""
+def _lost_of_harmless(look: Outlook, way: Schedules, lives: Lives) -> Floats:
+    """Give the messages lost by day of servers that do not count as vulnerable: until their spans end, less before."""
+    spans = lives.harmless
+    if not len(spans.server):
+        return np.zeros(look.n_days + 1)
+    none = np.zeros_like(spans.from_day)
+    until, before = (
+        _harm(look, way, Spans(server=spans.server, from_day=none, until_day=day), lives.harmless_row)[1]
+        for day in (spans.until_day, spans.from_day)
+    )
+    return until - before
+
+
+def _harm(look: Outlook, way: Schedules, ways: Spans, row: Ints) -> tuple[Floats, Floats]:
+    """Give the messages delayed and lost by day of servers on rows, from where these begin until their spans end."""
     size = look.n_days + 1
     n_rows, n_pieces = way.starts.shape
     n_stages = len(look.delayed)
-    ways, row = lives.ways, lives.row
     ends = np.flatnonzero(ways.until_day < size)
     last_row, last_day, server = row[ends], ways.until_day[ends], ways.server[ends]
     piece = last_row * n_pieces + way.piece_before.ravel().take(last_row * (size + 1) + last_day)

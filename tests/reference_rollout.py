@@ -41,6 +41,7 @@ class Server:
     since: int
     ended: int
     vulnerable_from: int
+    risk_from: int  # by the rules that say who counts as vulnerable
     last_seen: int
     mail: list[float]  # by weekday
     subject_mail: list[float]  # of the policy's routes
@@ -85,8 +86,8 @@ def known_on(catalogue: Catalogue, day: date) -> Catalogue:
 class World:
     """A case as of a day: who is there, and what the policy does to whom on which day."""
 
-    def __init__(self, case: Case, as_of: date, n_days: int, *, enforced: bool) -> None:
-        self.case, self.as_of, self.n_days, self.enforced = case, as_of, n_days, enforced
+    def __init__(self, case: Case, as_of: date, n_days: int, *, enforced: bool, risk_by: Policy) -> None:
+        self.case, self.as_of, self.n_days, self.enforced, self.risk_by = case, as_of, n_days, enforced, risk_by
         self.policy: Policy = case.policy
         quota = self.policy.pause.days_per_year if self.policy.pause else 0
         self.granted, _ = grant(case.pauses, quota)
@@ -118,6 +119,8 @@ class World:
         history = history_of(case.messages, case.servers, case.clock_starts)
         table = {(row["build"] or "", row["hop"]): row
                  for row in standings(history.builds, self.catalogue, policy).iter_rows(named=True)}  # fmt: skip
+        risks = {(row["build"] or "", row["hop"]): row["vulnerable_from"]
+                 for row in standings(history.builds, self.catalogue, self.risk_by).iter_rows(named=True)}  # fmt: skip
         states = enforce(case.messages, case.servers, policy, read_facts(), pauses=case.pauses,
                          clock_starts=case.clock_starts, last_on=self.as_of).states  # fmt: skip
         found = []
@@ -140,7 +143,8 @@ class World:
             server = Server(
                 name=name, tenant=tenant, place=0, tenant_place=0, product=row["product"],
                 since=self.number(row["missing_since"]), ended=self.number(row["unsupported_since"]),
-                vulnerable_from=self.number(row["vulnerable_from"]), last_seen=min(0, self.number(last)),
+                vulnerable_from=self.number(row["vulnerable_from"]),
+                risk_from=self.number(risks[row["build"] or "", row["hop"]]), last_seen=min(0, self.number(last)),
                 mail=volumes[0], subject_mail=volumes[1],
             )  # fmt: skip
             cohort = cohort_of(server.product, tenant, policy)
@@ -223,9 +227,11 @@ def numbers(draws: Draws, tenant_of: Any, round_: int) -> dict[str, Any]:
     }
 
 
-def roll_slowly(case: Case, as_of: date, n_days: int, draws: Draws, *, enforced: bool = True) -> Slow:  # noqa: C901, PLR0912, PLR0915 - a plain loop
+def roll_slowly(  # noqa: C901, PLR0912, PLR0915 - a plain loop
+    case: Case, as_of: date, n_days: int, draws: Draws, *, enforced: bool = True, risk_by: Policy | None = None
+) -> Slow:
     """Live one draw day by day."""
-    world = World(case, as_of, n_days, enforced=enforced)
+    world = World(case, as_of, n_days, enforced=enforced, risk_by=risk_by or case.policy)
     servers = world.servers
     tenant_of = np.array([server.tenant_place for server in servers])
     rounds: dict[int, dict[str, Any]] = {}
@@ -233,10 +239,11 @@ def roll_slowly(case: Case, as_of: date, n_days: int, draws: Draws, *, enforced:
     for server in servers:
         if not draws.pauses[0, server.tenant_place]:
             server.pause_from = NEVER
-        server.was_vulnerable_first = server.vulnerable_from <= 0
+        server.was_vulnerable_first = server.risk_from <= 0
     pause_days = int(draws.pause_days[0])
     updates = set(draws.updates[0].tolist())
-    after_missing, after_unsupported = _after(world)
+    after_missing, after_unsupported = _after(world, world.policy)
+    risk_missing, risk_unsupported = _after(world, world.risk_by)
     by_day: dict[str, list[float]] = {measure: [] for measure in MEASURES}
     first_acts: dict[str, int] = {}
     for day in range(min(0, *(server.last_seen + 1 for server in servers)), n_days + 1):
@@ -254,6 +261,7 @@ def roll_slowly(case: Case, as_of: date, n_days: int, draws: Draws, *, enforced:
                 if max(sooner, starts) < max(server.vulnerable_from, starts):  # a spell that nobody planned for
                     server.is_first_spell, server.noticed_from = False, NEVER
                 server.vulnerable_from = sooner
+                server.risk_from = min(server.risk_from, day + risk_missing[server.product])
             if server.clock is None and world.begins(server, day):
                 server.clock = 0
             is_still = world.is_still(server, day, pause_days)
@@ -289,6 +297,10 @@ def roll_slowly(case: Case, as_of: date, n_days: int, draws: Draws, *, enforced:
                         server.since + after_missing[server.product] if age else NEVER,
                         server.ended + after_unsupported[server.product] if server.ended < NEVER else NEVER,
                     )
+                    server.risk_from = min(
+                        server.since + risk_missing[server.product] if age else NEVER,
+                        server.ended + risk_unsupported[server.product] if server.ended < NEVER else NEVER,
+                    )
                     is_same = product == server.product or old_cohort == cohort_of(
                         server.product, server.tenant, world.policy
                     )
@@ -303,7 +315,7 @@ def roll_slowly(case: Case, as_of: date, n_days: int, draws: Draws, *, enforced:
                     server.last_seen = day
                 elif server.retiring >= stays:
                     server.is_retired = True
-            is_vulnerable = server.vulnerable_from <= max(day, 0) and not server.is_retired
+            is_vulnerable = server.risk_from <= max(day, 0) and not server.is_retired
             if server.was_vulnerable_first and server.patched_on is None and not is_vulnerable:
                 server.patched_on = max(day, 0)
             if server.is_retired or day < 0:
@@ -334,11 +346,11 @@ def roll_slowly(case: Case, as_of: date, n_days: int, draws: Draws, *, enforced:
     return Slow(by_day, times, first_acts)
 
 
-def _after(world: World) -> tuple[dict[str, int], dict[str, int]]:
+def _after(world: World, policy: Policy) -> tuple[dict[str, int], dict[str, int]]:
     """Give the days until a missing update, and the end of support, make a build vulnerable (rules without `when`)."""
     every = {server.product for server in world.servers} | {SUCCESSOR}
     found = []
     for since in ("missing_since", "unsupported_since"):
-        days = min((rule.after_days for rule in world.policy.rules if rule.since == since), default=NEVER)
+        days = min((rule.after_days for rule in policy.rules if rule.since == since), default=NEVER)
         found.append(dict.fromkeys(every, days))
     return found[0], found[1]

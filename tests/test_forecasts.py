@@ -102,3 +102,24 @@ def test_assumptions_without_people_are_refused(store: Path, tmp_path: Path) -> 
     )
     line = refused("rollout", "ninety-days", "--store", store, "--assumptions", path)
     assert "senders.toml: missing hazards" in line
+
+
+def test_compare_says_how_sure_a_difference_is(store: Path) -> None:
+    """The past and the days to come together; the forecast is that of rollout with the same seed."""
+    (found,) = answer(
+        "compare", "gentler", "--baseline", "ninety-days", "--store", store, "--draws", "20", "--days", "90"
+    )
+    ahead = found["ahead"]
+    assert (ahead["draws"], ahead["days"]) == (20, 90)
+    told = {row["measure"]: row for row in ahead["differences"]}
+    assert set(told) == {"accepted_vulnerable", "delayed", "lost", "tenants_hit", "vulnerable_servers"}
+    rolled = answer(
+        "rollout", "gentler", "--baseline", "ninety-days", "--store", store, "--draws", "20", "--days", "90"
+    )
+    medians = {part["policy"]: {row["measure"]: row["median"] for row in part["totals"]} for part in rolled}
+    for measure in ("accepted_vulnerable", "lost"):
+        row = told[measure]
+        assert row["low_90"] <= row["low_50"] <= row["median"] <= row["high_50"] <= row["high_90"]
+        assert row["value"] == pytest.approx(medians["gentler"][measure], rel=0.05)
+        assert row["against"] == pytest.approx(medians["ninety-days"][measure], rel=0.05)
+    assert "ahead" not in answer("compare", "gentler", "stricter", "--store", store, "--draws", "0")[0]

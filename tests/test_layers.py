@@ -87,7 +87,8 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("report",),
     ("answers",),
     ("terminal",),
-    ("printing", "printing_forecast", "commands.options"),
+    ("printing_forecast", "commands.options"),
+    ("printing",),
     ("commands.forecast",),
     ("__main__",),
 )

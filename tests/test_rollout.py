@@ -12,7 +12,7 @@ from reference_rollout import MEASURES, Slow, roll_slowly
 
 from enforcement.assumptions import Assumptions
 from enforcement.outlook import Outlook, outlook
-from enforcement.policy import Cohort, Notice, Stage
+from enforcement.policy import Cohort, Notice, Policy, Rule, Since, Stage
 from enforcement.response import Size, draw
 from enforcement.rollout import Rollout, Trial, rollout
 from enforcement.shipped import load_assumptions
@@ -41,8 +41,20 @@ def stands(case: Case, as_of: date) -> Standpoint:
     return standpoint(history, as_of, silent_after_days=case.policy.silent_after_days, known=proven)
 
 
-def looks(at: Standpoint, case: Case, *, n_days: int = 365, enforced: bool = True) -> Outlook:
-    return outlook(at, case.policy, background(case.senders, case.pauses), n_days=n_days, enforced=enforced)
+def looks(
+    at: Standpoint, case: Case, *, n_days: int = 365, enforced: bool = True, risk_by: Policy | None = None
+) -> Outlook:
+    known = background(case.senders, case.pauses)
+    return outlook(at, case.policy, known, n_days=n_days, enforced=enforced, risk_by=risk_by)
+
+
+def other_rules(rng: Random, policy: Policy) -> Policy:
+    """A policy by whose rules other servers count as vulnerable."""
+    rules = [
+        Rule(name="unpatched", since=Since.MISSING_SINCE, after_days=rng.choice([0, 20, 200])),
+        Rule(name="unsupported", since=Since.UNSUPPORTED_SINCE, after_days=rng.choice([0, 30, 500])),
+    ]
+    return policy.model_copy(update={"rules": tuple(rng.sample(rules, rng.randrange(1, 3)))})
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -74,14 +86,15 @@ def test_equals_a_plain_loop_over_days(seed: int, *, enforced: bool) -> None:
     except LookupError:
         pytest.skip("no server in sight")
     n_days = N_DAYS[seed % 2]
-    look = looks(at, case, n_days=n_days, enforced=enforced)
+    risk_by = other_rules(rng, case.policy) if seed % 7 in (2, 4, 5) else None
+    look = looks(at, case, n_days=n_days, enforced=enforced, risk_by=risk_by)
     if not look.is_vulnerable.any():
         pytest.skip("nobody vulnerable")
     found = rollout(at, [("it", look)], assumptions, Trial(n_draws=3, seed=seed))
     size = Size(n_draws=3, n_tenants=len(at.tenants), horizon_days=n_days)
     for number in range(3):
         drawn = draw(assumptions, size, as_of=as_of, seed=seed, draws=slice(number, number + 1))
-        same(roll_slowly(case, as_of, n_days, drawn, enforced=enforced), found, number)
+        same(roll_slowly(case, as_of, n_days, drawn, enforced=enforced, risk_by=risk_by), found, number)
 
 
 def same(slow: Slow, found: Rollout, number: int) -> None:

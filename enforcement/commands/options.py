@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from enforcement.forecasts import MOST_DAYS, MOST_DRAWS
 from enforcement.names import printable
 from enforcement.terminal import Format
 
@@ -81,3 +82,8 @@ Master = Annotated[
 Rules = Annotated[str, typer.Option("--policy", metavar="POLICY", help="The policy whose rules judge the builds.")]
 ThePolicy = Annotated[str, typer.Argument(metavar="POLICY", help="A shipped name or a TOML file.")]
 Policies = Annotated[list[str], typer.Argument(metavar="POLICY…", help="Shipped names or TOML files.")]
+Draws = Annotated[
+    int, typer.Option(metavar="N", min=0, max=MOST_DRAWS, help="How many draws of chance; 0: no forecast.")
+]
+DaysAhead = Annotated[int, typer.Option("--days", metavar="N", min=1, max=MOST_DAYS, help="How many days ahead.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="The same seed gives the same answer.")]
