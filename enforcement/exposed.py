@@ -44,6 +44,11 @@ def expose(
     What is at risk goes by the rules of `risk_by` (default: the policy's own), so that policies can be compared.
     """
     period = period or history.period()
+    if history.to_on is not None and period.to_on > history.to_on:
+        raise ValueError(
+            f"the history ends on {history.to_on}, where it was cut, and the period on {period.to_on}"
+            " (open the history up to the period's last day)"
+        )
     way = course(history, policy, background)
     rules = way.standings if risk_by is None else standings(history.builds, background.catalogue, risk_by)
     risk = conform(rules.rename({"vulnerable_from": "risk_from"}), RISK, what="risk")

@@ -1,4 +1,7 @@
-"""Traffic counted by clock and minute: all that a schedule needs to be judged, in one pass whatever the engine."""
+"""Traffic counted by clock and minute: all that a schedule needs to be judged.
+
+The traffic is read once for it; an engine that sums itself (Spark) reads once for each of its two counts.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +31,8 @@ _PAIR: Final = ["server_id", "build_id"]
 _ROWS_AT_ONCE: Final = 8_000_000  # counted together: numpy adds up whole arrays of cells each time
 _DENSE_CELLS: Final = 2**25  # up to here cells are counted in an array with a place for each
 _LARGEST_INT32: Final = 2**31 - 1
+_LARGEST_DAY: Final = 2**15 - 1  # that a store holds
+_NEVER: Final = 2**31 - 1  # stands for the day when there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,17 +108,16 @@ def exposure(
         flags, how="cross", maintain_order="left_right"
     )
     units = kinds.join(flags, how="cross", maintain_order="left_right")
-    n_flags, first = flags.height, day_number(period.from_on)
-    flag = pl.col("at_risk").cast(pl.Int32) if n_flags > 1 else pl.lit(0, pl.Int32)
-    day_at_zero = pl.col("clock_at_zero") + (flag - first * n_flags) * CLOCKS
-    unit = pl.col("kind").cast(pl.Int32) * n_flags + flag
-    small = cut.select(
+    flag = pl.col("at_risk").cast(pl.Int64) if flags.height > 1 else pl.lit(0, pl.Int64)  # its place among them
+    unit_of_group = pl.col("kind").cast(pl.Int64) * flags.height + flag
+    unit_of_day_0 = flag - day_number(period.from_on) * flags.height  # days are counted from the period's first
+    lines = cut.select(
         *_PAIR, "starts_day", "until_day", "running",
-        **_line("by_day", at_zero=day_at_zero, a_day=pl.col("slope") + n_flags * CLOCKS),
-        **_line("by_group", at_zero=pl.col("clock_at_zero") + unit * CLOCKS, a_day=pl.col("slope")),
+        **_line("by_day", unit_at_zero=unit_of_day_0, units_a_day=flags.height),
+        **_line("by_group", unit_at_zero=unit_of_group, units_a_day=0),
     )  # fmt: skip
     size = {"by_day": days.height * CLOCKS * MINUTES, "by_group": units.height * CLOCKS * MINUTES}
-    met = _subject(traffic, small, policy).select(*(_cell(name, size[name]) for name in size), "messages")
+    met = _subject(traffic, _narrowed(lines, size), policy).select(*map(_cell, size), "messages")
     found = _counted(traffic, met, size)
     return Exposure(
         by_day=Counts(units=days, cells=found["by_day"][0], messages=found["by_day"][1]),
@@ -200,23 +204,37 @@ def _cut(segments: pl.DataFrame, period: Period) -> pl.DataFrame:
 
 def _split(cut: pl.DataFrame) -> pl.DataFrame:
     """Split where a build begins to be at risk; adds at_risk."""
-    risk_day = pl.col("risk_from").cast(pl.Int32).fill_null(_LARGEST_INT32)
+    risk_day = pl.col("risk_from").cast(pl.Int32).fill_null(_NEVER)
     before = cut.with_columns(until_day=pl.min_horizontal("until_day", risk_day), at_risk=pl.lit(value=False))
     after = cut.with_columns(starts_day=pl.max_horizontal("starts_day", risk_day), at_risk=pl.lit(value=True))
     return pl.concat([before, after]).filter(pl.col("starts_day") < pl.col("until_day"))
 
 
-def _line(name: str, *, at_zero: pl.Expr, a_day: pl.Expr) -> dict[str, pl.Expr]:
-    """Write the cell of a hand-over as a line: start + day * step, and the minute where the clock runs."""
+def _line(name: str, *, unit_at_zero: pl.Expr, units_a_day: int) -> dict[str, pl.Expr]:
+    """Write the cells of a segment's hand-overs, see Counts, as a line over the days since 1970: start + day * step.
+
+    Where the clock stands still that is all, where it runs the minute comes on top. Takes the unit on day 0, and by
+    how much it rises a day.
+    """
+    at_zero = unit_at_zero * CLOCKS + pl.col("clock_at_zero")
+    a_day = units_a_day * CLOCKS + pl.col("slope").cast(pl.Int64)
     return {
         f"{name}_start": at_zero * MINUTES + STILL * (1 - pl.col("running")),
         f"{name}_step": a_day * MINUTES,
     }
 
 
-def _cell(name: str, size: int) -> nw.Expr:
+def _cell(name: str) -> nw.Expr:
     line = nw.col("day") * nw.col(f"{name}_step") + nw.col(f"{name}_start")
-    return (line + nw.col("running") * nw.col("k")).cast(_key_type(size)).alias(name)
+    return (line + nw.col("running") * nw.col("k")).alias(name)
+
+
+def _narrowed(lines: pl.DataFrame, size: Mapping[str, int]) -> pl.DataFrame:
+    """Make lines Int32, with which engines reckon faster, where no part of a cell on any day can be larger."""
+    starts, steps = pl.selectors.ends_with("_start"), pl.selectors.ends_with("_step")
+    parts = lines.select(starts.abs().max(), steps.abs().max() * _LARGEST_DAY)
+    largest = max(*size.values(), *(part or 0 for part in parts.row(0)))
+    return lines.with_columns((starts | steps).cast(pl.Int32)) if largest <= _LARGEST_INT32 else lines
 
 
 def _key_type(size: int) -> type[nw.Int32 | nw.Int64]:
@@ -284,6 +302,7 @@ class _Tally:
         # Sums of whole numbers are exact in a float64 up to 2**53.
         self._dense = np.zeros(n_cells if self._is_dense else 0)
         self._sparse = pl.DataFrame(schema={"cell": pl.Int64, "messages": pl.Int64})
+        self._n_found = 0
 
     def add(self, cells: npt.NDArray[np.integer[Any]], messages: npt.NDArray[np.integer[Any]] | None) -> None:
         """Count messages in cells; None: one each."""
@@ -292,11 +311,18 @@ class _Tally:
             return
         each = np.ones(len(cells)) if messages is None else messages
         more = pl.DataFrame({"cell": cells, "messages": each}).cast(pl.Int64)
-        self._sparse = pl.concat([self._sparse, more.group_by("cell").agg(pl.col("messages").sum())])
+        self._sparse = pl.concat([self._sparse, _summed(more)])
+        if self._sparse.height > 2 * self._n_found:  # so it stays about as large as what it ends in
+            self._sparse = _summed(self._sparse)
+            self._n_found = self._sparse.height
 
     def totals(self) -> tuple[Ints, Ints]:
         if self._is_dense:
             cells = np.flatnonzero(self._dense)
             return cells, self._dense[cells].astype(np.int64)
-        summed = self._sparse.group_by("cell").agg(pl.col("messages").sum()).sort("cell")
-        return summed["cell"].to_numpy(), summed["messages"].to_numpy()
+        found = _summed(self._sparse).sort("cell")
+        return found["cell"].to_numpy(), found["messages"].to_numpy()
+
+
+def _summed(counted: pl.DataFrame) -> pl.DataFrame:
+    return counted.group_by("cell").agg(pl.col("messages").sum())

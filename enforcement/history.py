@@ -49,7 +49,8 @@ class Traffic:
 class History:
     """What a store knows up to a day: SERVERS, BUILDS, CLOCK_STARTS, the traffic, and where it is from.
 
-    `imports` has a row a source file; `are_times_rounded`: some source had only hours, its minutes are made up.
+    `imports` has a row a source file; `are_times_rounded`: some source had only hours, its minutes are made up;
+    `to_on`: the day it was cut at, if it was. The traffic's `frame` is not cut: no period may reach behind that day.
     """
 
     servers: pl.DataFrame
@@ -59,6 +60,7 @@ class History:
     imports: pl.DataFrame
     are_times_rounded: bool
     fingerprint: str
+    to_on: date | None = None
 
     def period(self) -> Period:
         """Give the first and last day with a hand-over; a history without any is an error."""

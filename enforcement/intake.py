@@ -15,7 +15,7 @@ from enforcement.importers.batch import Batch
 from enforcement.importers.sources import Source
 from enforcement.sample import Extent, make_fleet, traffic_of
 from enforcement.schema import REJECTS
-from enforcement.store import Forgotten, ImportRecord, create_store, open_store
+from enforcement.store import Forgotten, ImportRecord, StoreError, create_store, open_store
 
 _PIECE: Final = 1_000_000  # messages of a sample made at a time; a day is made whole
 
@@ -89,7 +89,10 @@ class Imported:
 
 
 def import_sources(store: Path, sources: Sequence[Source], report: Reports = _unheard) -> Imported:
-    """Import sources, each whole or not at all; one that cannot be read does not keep the others out."""
+    """Import sources, each whole or not at all; one that cannot be read does not keep the others out.
+
+    What goes wrong with the store itself is a StoreError at once: it would be the same for all that follow.
+    """
     records, problems = [], []
     with create_store(store) as opened:
         for source in sources:
@@ -103,6 +106,8 @@ def import_sources(store: Path, sources: Sequence[Source], report: Reports = _un
                         report=partial(report, f"sorting {source.name}", unit="rows"),
                     )
                 )
+            except StoreError as problem:
+                raise StoreError(f"{problem} ({len(records)} of {len(sources)} sources are imported)") from None
             except ValueError as problem:
                 problems.append(str(problem))
         new = [record.import_id for record in records if not record.already_imported]
@@ -117,7 +122,11 @@ from rejects where list_contains(?::integer[], import_id) group by reason order 
 
 
 def forget(store: Path, *, import_id: int | None, before: date | None) -> Forgotten:
-    """Remove an import, or all rows before a day."""
+    """Remove an import, or all rows before a day; neither and both are an error."""
     open_store(store).close()  # a store that is not there is an error here, and never made
     with create_store(store) as opened:
-        return opened.forget(import_id) if import_id is not None else opened.forget_before(before or date.min)
+        if import_id is not None and before is None:
+            return opened.forget(import_id)
+        if import_id is None and before is not None:
+            return opened.forget_before(before)
+        raise ValueError(f"expected an import or a day to forget (found: import {import_id}, before {before})")

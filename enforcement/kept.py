@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -41,6 +41,7 @@ _RESTS_ON: Final = {
 }  # fmt: skip
 _RISK_RESTS_ON: Final = {"count_private_updates", "rules", "minimum_builds"}
 _MOST_KEPT: Final = 40  # each some megabytes
+_MOST_BY_SERVER: Final = 20  # of each of them
 _COUNTS: Final[Schema] = {"cell": pl.Int64, "messages": pl.Int64}
 _DAYS: Final[Schema] = {"day": pl.Date, "at_risk": pl.Boolean}
 _GROUPS: Final[Schema] = {"product": pl.String, "decile": pl.Int8, "at_risk": pl.Boolean}
@@ -76,8 +77,7 @@ class Kept:
         """Give what is kept under a key, or make and keep it."""
         with suppress(*_UNREADABLE):
             found = _exposed({name: self._read(key, name, schema) for name, schema in _TABLES.items()}, period)
-            with suppress(OSError):
-                os.utime(self._place(key))  # the longest unused go first
+            _touch(self._place(key))
             return found
         made = make()
         self._write(key, _tables(made))
@@ -88,7 +88,9 @@ class Kept:
         digest = hashlib.sha256(json.dumps(list(stage_starts)).encode()).hexdigest()[:16]
         name = f"servers-{digest}"
         with suppress(*_UNREADABLE):
-            return self._read(key, name, EXPOSURE_BY_SERVER)
+            kept = self._read(key, name, EXPOSURE_BY_SERVER)
+            _touch(self._place(key), self._place(key) / f"{name}.parquet")
+            return kept
         made = make()
         self._write(key, {name: made})
         return made
@@ -110,17 +112,27 @@ class Kept:
                     unfinished.replace(place / f"{name}.parquet")
                 finally:
                     unfinished.unlink(missing_ok=True)
-            self._forget_oldest(place.parent)
+            for unused in _unused(place.glob("servers-*.parquet"), _MOST_BY_SERVER):
+                unused.unlink(missing_ok=True)
+            for unused in _unused(place.parent.iterdir(), _MOST_KEPT):
+                shutil.rmtree(unused, ignore_errors=True)
 
     def _place(self, key: str) -> Path:
         if self._folder is None:
             raise FileNotFoundError(key)
         return self._folder / key
 
-    def _forget_oldest(self, folder: Path) -> None:
-        newest_first = sorted(folder.iterdir(), key=lambda place: place.stat().st_mtime, reverse=True)
-        for place in newest_first[_MOST_KEPT:]:
-            shutil.rmtree(place, ignore_errors=True)
+
+def _touch(*places: Path) -> None:
+    """Note that something was used: the longest unused go first."""
+    with suppress(OSError):
+        for place in places:
+            os.utime(place)
+
+
+def _unused(places: Iterable[Path], most: int) -> list[Path]:
+    """Give the longest unused of some places, beyond the most that are kept."""
+    return sorted(places, key=lambda place: place.stat().st_mtime_ns, reverse=True)[most:]
 
 
 def _tables(exposed: Exposed) -> dict[str, pl.DataFrame]:

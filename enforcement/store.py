@@ -43,7 +43,10 @@ _READS: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duck
 
 
 class Store:
-    """An open store; close it, or use it in a `with` statement. Relations of its history live as long as it is open."""
+    """An open store; close it, or use it in a `with` statement. Relations of its history live as long as it is open.
+
+    What the engine reports inside the statement, also when its traffic is read elsewhere, is a StoreError.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path, *, is_writable: bool) -> None:
         self._connection = connection
@@ -58,6 +61,8 @@ class Store:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if isinstance(problem, duckdb.Error):
+            raise StoreError(f"{self.path}: {one_line(problem)}") from None
 
     def close(self) -> None:
         """Let other programs have the store."""
@@ -130,6 +135,7 @@ class Store:
             imports=imports,
             are_times_rounded=imports["times_rounded_to"].is_not_null().any(),
             fingerprint=self.fingerprint(),
+            to_on=to_on,
         )
 
     def servers(self) -> pl.DataFrame:

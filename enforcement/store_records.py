@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import duckdb
 
-from enforcement.store_connection import StoreError
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRecord:
@@ -54,7 +52,7 @@ def known_import(
         return None
     import_id, first_source, _, read, stored, rejected, overlap, notes, had, forgotten_before = rows[0]
     if had != written_options(options):
-        raise StoreError(
+        raise ValueError(
             f"{source}: already imported as import {import_id} with options {had}, now {written_options(options)}"
             f" (`enforcement forget {import_id}` removes it; then import it again)"
         )

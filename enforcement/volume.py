@@ -111,7 +111,9 @@ def traffic_base(kinds: pl.DataFrame, standings: pl.DataFrame, risk: pl.DataFram
 
 
 def untouched(kinds: pl.DataFrame, standings: pl.DataFrame, policy: Policy) -> pl.DataFrame:
-    """Count the messages read by why they are not subject, in the order in which `decide` asks: why, messages.
+    """Count the messages read by why they are not subject: why, messages; most messages first.
+
+    Of several reasons a message has the one for which `decide` asks first.
 
     >>> from datetime import date
     >>> from types import SimpleNamespace

@@ -171,6 +171,47 @@ def assert_day_and_minute(opens: Opens, path: Path) -> None:
         ]
 
 
+@LOCAL
+@pytest.mark.parametrize("told_of", ["sent_at", "server"])
+@pytest.mark.parametrize(
+    ("kind", "far"),
+    [
+        (pa.timestamp("ms"), 2**61),
+        (pa.timestamp("ms"), -(2**63)),
+        (pa.timestamp("ms", "UTC"), 2**61),
+        (pa.timestamp("us"), 2**62),
+        (pa.timestamp("us", "UTC"), -(2**62)),
+        (pa.timestamp("ns"), 2**62),
+    ],
+    ids=str,
+)
+def test_an_absurd_time(opens: Opens, kind: pa.DataType, far: int, told_of: str, tmp_path: Path) -> None:
+    """However far off a time is, its row alone is counted as one that cannot be used, whatever the footer tells."""
+    times = pa.concat_arrays([pa.array([AT, None]).cast(kind, safe=False), pa.array([far]).cast(kind)])
+    rest = {name: pa.array([ROW[name]] * 3) for name in ("server", "build")}
+    table = pa.table({"size": pa.array([{"a": 1, "b": 2}] * 3), "sent_at": times, **rest})
+    path = tmp_path / "mail.parquet"
+    parquet.write_table(table, path, write_statistics=[told_of])
+    with opens(str(path)) as history:
+        assert rows_of(history).select("day", "minute", "messages").rows() == [(DAY, 59, 1)]
+        assert history.imports.item(0, "notes").splitlines() == [
+            "columns not read: size",
+            "rows that cannot be used: 1: no sent_at",
+            f"rows that cannot be used: 1: not a time of a mail ({EXPECTED_DAYS})",
+        ]
+
+
+@LOCAL
+def test_an_absurd_time_beside_text_that_is_none(opens: Opens, tmp_path: Path) -> None:
+    """Octets that are no UTF-8 are refused beside such a time too."""
+    times = pa.array([2**61, int(AT.timestamp()) * 1_000]).cast(pa.timestamp("ms"))
+    raw = pa.table({"sent_at": times, "server": ["a", "b"], "build": [ROW["build"]] * 2, "tenant": _bad_text()})
+    path = written(tmp_path, raw)
+    with pytest.raises(ValueError, match=str(path)) as caught, opens(str(path)) as history:
+        rows_of(history)
+    assert "\n" not in str(caught.value)
+
+
 def test_spark_reads_every_kind_of_column(tmp_path: Path) -> None:
     """Spark gives the same rows for times of every kind, and for texts and counts that an import would reject."""
     expect_spark()
@@ -341,6 +382,23 @@ def test_a_damaged_file(opens: Opens, tmp_path: Path, capfd: pytest.CaptureFixtu
     assert "panicked" not in capfd.readouterr().err
 
 
+def _read_harmed(opens: Opens, path: Path, harm: Callable[[Path], object]) -> None:
+    with opens(str(path)) as history:
+        harm(path)
+        rows_of(history)
+
+
+@LOCAL
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"\xff" * path.stat().st_size)])
+def test_a_file_that_changes_under_the_reading(opens: Opens, harm: Callable[[Path], object], tmp_path: Path) -> None:
+    """What goes wrong after the history was opened is told in one line with the path too."""
+    path = written(tmp_path, pa.table({name: pa.array([value] * 9) for name, value in ROW.items()}))
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - its words are held below
+        _read_harmed(opens, path, harm)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
 @LOCAL
 def test_what_should_be_known_of_the_rows(opens: Opens, tmp_path: Path) -> None:
     """Servers with several tenants and times on full hours are told; the tenant of the earliest hand-over counts."""
@@ -366,6 +424,7 @@ def test_days_after_the_last_are_not_known(opens: Any, tmp_path: Path) -> None:
     path = written(tmp_path, pl.DataFrame([ROW, ROW | {"sent_at": AT + dt.timedelta(days=3)}]))
     with opens(str(path), to_on=dt.date(2026, 2, 1)) as history:
         assert history.period() == (dt.date(2026, 1, 31), dt.date(2026, 1, 31))
+        assert history.to_on == dt.date(2026, 2, 1)
 
 
 @LOCAL

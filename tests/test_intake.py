@@ -1,13 +1,16 @@
 """What goes into a store: pieces of a sample, and what the rows of a table say of servers."""
 
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from enforcement import intake
-from enforcement.importers.sources import find_sources
+from enforcement.importers.sources import Source, find_sources
 from enforcement.sample import Extent
-from enforcement.store import open_store
+from enforcement.store import ImportRecord, Store, StoreError, open_store
 
 EXTENT = Extent(messages=3_000, servers=40, days=12, seed=5)
 VIEWS = ("traffic", "sightings", "servers", "builds")
@@ -52,3 +55,58 @@ def test_a_row_of_a_table_is_a_sighting_unless_the_cloud_wrote_it(tmp_path: Path
         ("mx.a.example", "15.1.2507.61", "2026-03-02", 1),
     ]
     assert read == 13
+
+
+def tables(folder: Path, *servers: str) -> list[Source]:
+    """A table for each server."""
+    for server in servers:
+        text = f"sent_at,server,build\n2026-03-01T10:00Z,{server},15.1.2507.61\n"
+        (folder / f"{server}.csv").write_text(text, encoding="utf-8")
+    return find_sources(folder)
+
+
+def test_a_bad_source_keeps_no_other_out(tmp_path: Path) -> None:
+    """One that cannot be read, or was imported in another way, is told at the end; the others are stored."""
+    folder, store = tmp_path / "mail", tmp_path / "store"
+    folder.mkdir()
+    first, *_ = tables(folder, "a.example")
+    intake.import_sources(store, [replace(first, options={"kind": "other"})])
+    found = tables(folder, "b.example", "c.example")
+    (folder / "b.example.csv").write_text("nothing\n", encoding="utf-8")
+    done = intake.import_sources(store, found)
+    assert [record.source for record in done.records] == [str(folder / "c.example.csv")]
+    other, bad = done.problems
+    assert "a.example.csv: already imported as import 1 with options" in other
+    assert "b.example.csv: no column" in bad
+
+
+def test_what_is_wrong_with_the_store_ends_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is no source's fault: it is told at once, with how far the import came."""
+    found = tables(tmp_path, "a.example", "b.example", "c.example")
+    add = Store.add
+
+    def fails(store: Store, *, source: str, **rest: Any) -> ImportRecord:
+        if "b.example" in source:
+            raise StoreError("nothing was changed: No space left on device")
+        return add(store, source=source, **rest)
+
+    monkeypatch.setattr(Store, "add", fails)
+    with pytest.raises(
+        StoreError, match=r"^nothing was changed: No space left on device \(1 of 3 sources are imported\)$"
+    ):
+        intake.import_sources(tmp_path / "store", found)
+    with open_store(tmp_path / "store") as opened:
+        assert opened.imports().height == 1
+
+
+def test_what_to_forget_must_be_said_once(tmp_path: Path) -> None:
+    """Neither an import nor a day, or both, is an error and forgets nothing."""
+    store = tmp_path / "store"
+    intake.import_sources(store, tables(tmp_path, "a.example"))
+    day = date(2026, 3, 2)
+    for import_id, before in ((None, None), (1, day)):
+        with pytest.raises(ValueError, match="expected an import or a day to forget"):
+            intake.forget(store, import_id=import_id, before=before)
+    assert contents(store)["traffic"]
+    assert intake.forget(store, import_id=None, before=day).traffic_rows == 1
+    assert not contents(store)["traffic"]

@@ -1,11 +1,11 @@
 """What is kept beside the store: used as long as it holds, worked out anew as soon as it does not."""
 
+import os
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
-import narwhals as nw
 import polars as pl
 import pytest
 from examples import policy
@@ -15,6 +15,7 @@ from enforcement import exposed, workbench
 from enforcement.history import History, Period, Traffic
 from enforcement.kept import Kept, key_of
 from enforcement.policy import Policy
+from enforcement.schema import EXPOSURE_BY_SERVER
 from enforcement.store import Store, open_store
 from enforcement.workbench import Setting
 
@@ -36,24 +37,19 @@ def setting(tmp_path: Path) -> Setting:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of what is read of the traffic, in order: every question that the core puts to the engine."""
+    """Names of what is asked of the traffic, in order: whatever way of reading there is or will be."""
     seen: list[str] = []
 
     class Watched:
-        """Traffic that notes what is read of it."""
+        """Traffic that notes what is asked of it; to bring a table there reads nothing."""
 
-        def __init__(self, traffic: Any) -> None:
+        def __init__(self, traffic: Traffic) -> None:
             self._traffic = traffic
-            self.bring, self.sums_itself = traffic.bring, traffic.sums_itself
-            self.frame, self.days, self.of_builds = traffic.frame, traffic.days, traffic.of_builds
 
-        def batches(self, frame: nw.LazyFrame[Any]) -> Any:
-            seen.append("times")
-            return self._traffic.batches(frame)
-
-        def collected(self, frame: nw.LazyFrame[Any]) -> pl.DataFrame:
-            seen.append("days")
-            return self._traffic.collected(frame)
+        def __getattr__(self, name: str) -> Any:
+            if name not in ("bring", "sums_itself"):
+                seen.append(name)
+            return getattr(self._traffic, name)
 
     read_history = Store.history
 
@@ -75,8 +71,8 @@ def with_stages(text: str) -> Policy:
 def test_only_stages_change_and_nothing_is_read_again(setting: Setting, reads: list[str]) -> None:
     """The first question reads the traffic; other stages, words and guardrails do not."""
     first = workbench.exposed_to(with_stages("[{ days = 5 }, { block = 60 }]"), setting)
-    assert reads.count("times") == 1
-    assert reads.count("days") >= 3
+    assert reads.count("batches") == 1
+    assert reads.count("collected") >= 3
     reads.clear()
     again = workbench.exposed_to(
         with_stages("[{ days = 2, throttle = 7 }, { days = 9, block = 3 }, { block = 60 }]"), setting
@@ -92,7 +88,7 @@ def test_who_is_hit_is_read_again_only_when_stages_begin_elsewhere(setting: Sett
     workbench.replay_policies([with_stages("[{ days = 5, throttle = 9 }, { throttle = 3, block = 20 }]")], setting)
     assert reads == []
     workbench.replay_policies([with_stages("[{ days = 6, throttle = 9 }, { throttle = 3, block = 20 }]")], setting)
-    assert reads == ["times"]
+    assert reads == ["of_builds", "of_builds", "batches"]
 
 
 def test_what_is_kept_gives_what_is_read(setting: Setting) -> None:
@@ -161,7 +157,7 @@ def test_another_program_reads_anew(setting: Setting, reads: list[str], monkeypa
     reads.clear()
     monkeypatch.setattr("enforcement.shipped.program_hash", lambda: "another")
     workbench.exposed_to(policy(), setting)
-    assert reads.count("times") == 1
+    assert reads.count("batches") == 1
 
 
 def test_what_is_known_of_later_days_counts(setting: Setting, reads: list[str]) -> None:
@@ -169,7 +165,7 @@ def test_what_is_known_of_later_days_counts(setting: Setting, reads: list[str]) 
     workbench.exposed_to(policy(), setting)
     reads.clear()
     workbench.exposed_to(policy(), replace(setting, to_on=PERIOD.to_on))
-    assert reads.count("times") == 1
+    assert reads.count("batches") == 1
 
 
 def test_every_part_of_a_policy_is_placed() -> None:
@@ -181,14 +177,51 @@ def test_every_part_of_a_policy_is_placed() -> None:
     assert set(Policy.model_fields) == does_not_count | set(CHANGES)
 
 
-def test_the_oldest_go_first(tmp_path: Path, setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more than so many are kept."""
-    monkeypatch.setattr("enforcement.kept._MOST_KEPT", 2)
-    kept = Kept(tmp_path / "kept")
+def made(setting: Setting) -> exposed.Exposed:
     with open_store(setting.store) as store:
-        history = store.history()
-        made = exposed.expose(history, policy(), setting.background(), PERIOD)
+        return exposed.expose(store.history(), policy(), setting.background(), PERIOD)
+
+
+def aged(*places: Path) -> None:
+    """Make places older than all that comes, the first the oldest: file systems tell times apart only roughly."""
+    for seconds, place in enumerate(places):
+        os.utime(place, (1_000 + seconds, 1_000 + seconds))
+
+
+def test_the_longest_unused_go_first(tmp_path: Path, setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than so many are kept; what is used again, in whichever way, stays before what is not."""
+    monkeypatch.setattr("enforcement.kept._MOST_KEPT", 3)
+    folder = tmp_path / "kept"
+    kept = Kept(folder)
+    counted = made(setting)
+    by_server = pl.DataFrame(schema=dict(EXPOSURE_BY_SERVER))
     for key in ("a", "b", "c"):
-        kept.exposed(key, PERIOD, lambda: made)
-    assert len(list((tmp_path / "kept").iterdir())) == 2
-    assert (tmp_path / "kept" / "c").exists()
+        kept.exposed(key, PERIOD, lambda: counted)
+    kept.by_server("b", [0], lambda: by_server)
+    aged(folder / "a", folder / "b", folder / "c")
+    kept.exposed("a", PERIOD, _never)
+    kept.by_server("b", [0], _never)
+    kept.exposed("d", PERIOD, lambda: counted)
+    assert sorted(place.name for place in folder.iterdir()) == ["a", "b", "d"]
+
+
+def test_who_is_hit_is_kept_for_so_many_starts_of_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one key, no more than so many are kept; what is used again stays before what is not."""
+    monkeypatch.setattr("enforcement.kept._MOST_BY_SERVER", 2)
+    kept = Kept(tmp_path)
+    by_server = pl.DataFrame(schema=dict(EXPOSURE_BY_SERVER))
+    files: list[Path] = []
+    for start in (1, 2):
+        kept.by_server("key", [0, start], lambda: by_server)
+        files += sorted(set((tmp_path / "key").iterdir()) - set(files))
+    aged(*files)
+    kept.by_server("key", [0, 1], _never)
+    kept.by_server("key", [0, 3], lambda: by_server)
+    left = set((tmp_path / "key").iterdir())
+    assert len(left) == 2
+    assert files[0] in left
+    assert files[1] not in left
+
+
+def _never() -> Any:
+    raise AssertionError("worked out again")

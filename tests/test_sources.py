@@ -8,7 +8,7 @@ import pytest
 from stores import days_of
 
 from enforcement.importers.sources import Source, find_sources
-from enforcement.store import ImportRecord, Store, StoreError, create_store, open_store
+from enforcement.store import ImportRecord, Store, create_store, open_store
 
 MAIL = (
     "Received: from a.example ([192.0.2.1]) by {server} ([192.0.2.2]) with Microsoft SMTP Server id 15.1.2507.61;"
@@ -95,7 +95,7 @@ def test_options_name_an_import_too(folder: Path, tmp_path: Path) -> None:
         (again,) = _add_all(store, find_sources(mbox, own_hosts=["*.a.example", "*.b.example", "*.a.example"]))
         assert again.already_imported
         for found in (find_sources(mbox), find_sources(mbox, own_hosts=["*.c.example"])):
-            with pytest.raises(StoreError, match="enforcement forget 1"):
+            with pytest.raises(ValueError, match="enforcement forget 1"):
                 _add_all(store, found)
 
 

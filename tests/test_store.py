@@ -128,7 +128,7 @@ def test_the_same_content_with_other_options_is_refused(store: Store) -> None:
     """The line names both options and how to forget; afterwards it can be imported with the others."""
     first = add(store, [handover()], own_hosts=("a",))
     with pytest.raises(
-        StoreError, match=r'options \{"own_hosts": \["a"\]\}, now \{\} \(`enforcement forget 1` removes it'
+        ValueError, match=r'options \{"own_hosts": \["a"\]\}, now \{\} \(`enforcement forget 1` removes it'
     ):
         add(store, [handover()])
     assert store.forget(first.import_id).traffic_rows == 1
@@ -327,6 +327,7 @@ def test_the_history_of_a_store(path: Path) -> None:
         whole = store.history()
         assert days_of(history).select("day", "route", "messages").rows() == [(date(2026, 1, 31), "direct", 2)]
         assert whole.period() == (date(2026, 1, 31), date(2026, 2, 1))
+        assert (history.to_on, whole.to_on) == (date(2026, 1, 31), None)
         assert not whole.are_times_rounded
         assert whole.imports.height == 1
         ids = history.builds.filter(build="8.3.298.1").select("build_id")

@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 
 import duckdb  # noqa: TID251 - to look behind the door
+import narwhals as nw
 import pyarrow as pa
 import pytest
 from stores import add, handover
@@ -59,6 +60,22 @@ def test_a_newer_store_is_told(path: Path) -> None:
     for opened in (open_store, create_store):
         with pytest.raises(StoreError, match=f"a store of version {STORE_VERSION + 1}, this program reads up to"):
             opened(path)
+
+
+def _read_as_numbers(path: Path) -> None:
+    with open_store(path) as store:
+        traffic = store.history().traffic
+        list(traffic.batches(traffic.frame.select(nw.col("route").cast(nw.String).cast(nw.Int32))))
+
+
+def test_what_the_engine_reports_of_traffic_read_elsewhere_is_one_line(path: Path) -> None:
+    """Lazy frames run far from the store's own questions; what goes wrong there is told of the store too."""
+    with create_store(path) as store:
+        add(store, [handover()])
+    with pytest.raises(StoreError) as raised:
+        _read_as_numbers(path)
+    assert str(raised.value).startswith(f"{path}: Conversion Error: ")
+    assert str(raised.value).isprintable()
 
 
 def _child(code: str, *arguments: str) -> subprocess.Popen[str]:

@@ -8,9 +8,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from enforcement.importers import tables
 from enforcement.importers.batch import Batch
@@ -373,6 +375,41 @@ def test_parquet_with_types(tmp_path: Path) -> None:
     ]
     assert [(position, reason) for position, reason, _ in batch.rejects.rows()] == [(2, "no build"), (3, "no server")]
     assert batch.rows_read == 3
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+@pytest.mark.parametrize(
+    ("unit", "number", "shown"),
+    [
+        ("ms", 4_000_000_000_000, "2096-10-02 07:06:40"),
+        ("ms", -1, "1969-12-31 23:59:59.999"),
+        ("ms", 2**61, "2305843009213693952 ms from 1970"),
+        ("ms", -(2**63), "-9223372036854775808 ms from 1970"),
+        ("us", 2**62, "4611686018427387904 us from 1970"),
+        ("us", 2**63 - 1, "9223372036854775807 us from 1970"),
+        ("us", -(2**62), "-4611686018427387904 us from 1970"),
+        ("ns", 2**62, "2116-02-20 23:53:38.427387904"),
+        ("ns", -(2**62), "1823-11-12 00:06:21.572612096"),
+    ],
+)
+def test_an_absurd_time_in_parquet_is_a_reject(
+    tmp_path: Path, unit: str, number: int, shown: str, zone: str | None
+) -> None:
+    """However far off a time is, in whatever unit, it costs its own row only, and the reject shows it."""
+    good = 1_770_000_000 * {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    times = pa.array([good, number, None], pa.int64()).cast(pa.timestamp(unit, zone))
+    path = tmp_path / "far.parquet"
+    parquet.write_table(pa.table({"sent_at": times, "server": ["mail.example"] * 3, "build": [GOOD[2]] * 3}), path)
+    batch = read_table(path)
+    assert batch.handovers["sent_at"].to_list() == [datetime(2026, 2, 2, 2, 40)]
+    assert batch.rejects.rows() == [
+        (
+            2,
+            f"not a time of a mail: '{shown}' (expected e.g. 2026-01-31T07:05:09Z)",
+            f"{shown},mail.example,15.1.2507.61",
+        ),
+        (3, "no sent_at", ",mail.example,15.1.2507.61"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,9 @@ def history_of(raw: nw.LazyFrame[Any], engine: Engine, source: Source, to_on: da
 
     raw: day (days since 1970-01-01, NO_DAY for a time outside the calendar), minute, server, build, tenant, hop, route
     as they were written, messages; null is blank, what is blank in hop, route and messages has its default already.
-    Rows that one file would make into a store give the same servers, builds and counts here; a server of which the
-    rows name several tenants has the one with the earliest hand-over (of several, the first by name).
+    The servers, builds and counts are those of a store into which the same rows were imported as one file, the ids may
+    be others. A server whose rows name several tenants has that of its earliest hand-over (of several, the first by
+    name), there that of the first row that names one.
     """
     reasons = _Reasons()
     counted = engine.keep(_counted(raw))
@@ -123,6 +124,7 @@ def history_of(raw: nw.LazyFrame[Any], engine: Engine, source: Source, to_on: da
         imports=_imports(source, rows_read, rows_used, notes),
         are_times_rounded=False,
         fingerprint=source.fingerprint,
+        to_on=to_on,
     )
 
 

@@ -26,7 +26,7 @@ def open_traffic(path: str, *, to_on: date | None = None) -> Iterator[History]:
     layout = local_layout(path)
     try:
         yield history_of(nw.from_native(_raw(layout)), _engine(), source_of(layout, "polars"), to_on)
-    except (pl.exceptions.ComputeError, pl.exceptions.PanicException) as problem:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
         told = printable(str(problem).partition("\n")[0][:200])
         raise ValueError(f"{path}: cannot be read to its end ({told})") from None
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
-from pyarrow import compute, parquet
+from pyarrow import parquet
 
 from enforcement.importers.table_columns import chosen
 from enforcement.names import printable
@@ -47,7 +47,7 @@ class ParquetRows:
             for table in _together(batches):
                 table.validate(full=True)  # polars trusts that text is text
                 columns = {name: _series(table.column(title).chunk(0)) for name, title in self._columns.items()}
-                if columns["sent_at"].dtype != pl.Datetime("us"):
+                if not isinstance(columns["sent_at"].dtype, pl.Datetime):
                     columns["sent_at"] = columns["sent_at"].cast(pl.String)
                 position = pl.int_range(n_before + 1, n_before + 1 + table.num_rows, dtype=pl.Int64)
                 yield pl.DataFrame(columns).with_columns(position=position)
@@ -102,7 +102,7 @@ def _series(column: Any) -> pl.Series:  # noqa: ANN401 - Arrow has no types
     """Take over a column, times as UTC without a zone, texts as Enums where the file keeps each once."""
     kind = column.type
     if pa.types.is_timestamp(kind):
-        column = column.cast(options=compute.CastOptions(pa.timestamp("us"), allow_time_truncate=True))
+        column = column.cast(pa.timestamp(kind.unit))  # the unit stays: not every time fits another
     elif pa.types.is_dictionary(kind):
         names = column.dictionary.to_pylist()
         if None not in names and len(set(names)) == len(names):

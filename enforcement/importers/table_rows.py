@@ -1,6 +1,7 @@
 """What a row of a table means: a hand-over, a count of like ones, or a reject that says why."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, time, timedelta
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,8 @@ ROUTES: Final = ("direct", "relayed", "through cloud")
 
 _MOST_MESSAGES: Final = 2**31 - 1
 _MOST_KNOWN: Final = 1_000_000  # texts of a column; about 200 MB
+_STORABLE: Final = (datetime.combine(FIRST_ON, time()), datetime.combine(LAST_ON, time()) + timedelta(days=1))
+_CALENDAR: Final = (datetime(1, 1, 1), datetime(9999, 12, 31))  # noqa: DTZ001 - times are UTC without a zone
 _USUAL: Final = {"hop": Hop.SMTP.value, "route": "direct"}
 
 
@@ -65,8 +68,8 @@ def _without(given: pl.Series, places: list[int]) -> pl.Series:
 def judged(rows: pl.DataFrame, meanings: Meanings | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Tell the rows that can be used, as HANDOVERS, from the others, as REJECTS.
 
-    Takes `position` and COLUMNS, of which the optional ones may be missing: text, or `sent_at` as times and `messages`
-    as whole numbers. Null is blank.
+    Takes `position` and COLUMNS, of which the optional ones may be missing: text, or `sent_at` as times of any unit and
+    `messages` as whole numbers. Null is blank.
 
     >>> row = {"position": 1, "sent_at": "2026-01-31T07:05+02:00", "server": "MAIL.example", "build": "15.01.2507.061"}
     >>> good, bad = judged(pl.DataFrame([row, row | {"position": 2, "build": "15"}]))
@@ -93,7 +96,8 @@ def judged(rows: pl.DataFrame, meanings: Meanings | None = None) -> tuple[pl.Dat
     ).to_series()
     if not is_bad.any():
         return _filled(read), pl.DataFrame(schema=dict(REJECTS))
-    bad = pl.concat([given.filter(is_bad), read.filter(is_bad).select(pl.all().name.suffix("_read"))], how="horizontal")
+    shown_times = given.filter(is_bad).with_columns(_times_as_text(given["sent_at"].filter(is_bad)))
+    bad = pl.concat([shown_times, read.filter(is_bad).select(pl.all().name.suffix("_read"))], how="horizontal")
     rejects = [(row["position"], excerpt(_reason(row)), excerpt(_as_text(row))) for row in bad.iter_rows(named=True)]
     return _filled(read.filter(~is_bad)), pl.DataFrame(rejects, schema=dict(REJECTS), orient="row")
 
@@ -134,8 +138,18 @@ def _times(given: pl.Series) -> pl.Series:
     """Read times as UTC; what is none, or cannot be that of a mail, is null."""
     utc = (utc_times(given) if given.dtype == pl.String else given).alias("sent_at")
     at = pl.col("sent_at")
-    is_storable = at.dt.date().is_between(FIRST_ON, LAST_ON)
-    return utc.to_frame().select(pl.when(is_storable).then(at.cast(pl.Datetime("us")))).to_series()
+    is_storable = at.is_between(*_STORABLE, closed="left")
+    return utc.to_frame().select(pl.when(is_storable).then(at).cast(pl.Datetime("us"))).to_series()
+
+
+def _times_as_text(given: pl.Series) -> pl.Series:
+    """Write times as people read them; those that no calendar has, as their number."""
+    if not isinstance(given.dtype, pl.Datetime):
+        return given
+    at = pl.col("sent_at")
+    written = pl.when(at.is_between(*_CALENDAR)).then(at).dt.to_string("%Y-%m-%d %H:%M:%S%.f")
+    number = pl.format(f"{{}} {given.dtype.time_unit} from 1970", at.to_physical())
+    return given.to_frame("sent_at").select(written.fill_null(number)).to_series()
 
 
 def _counts(given: pl.Series) -> pl.Series:

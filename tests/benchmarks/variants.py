@@ -154,8 +154,7 @@ def our_one_more(task: Task) -> Run:
 
 def our_second_pass(task: Task) -> Run:
     """Which servers, and so which tenants, are hit, and how."""
-    segments, groups = task.frames
-    risk = groups.select("build_id", "risk_from").unique()
+    segments, _ = task.frames
     history = open_store(Path(task.store)).history()
     policy = load_policy(POLICY)
     tenants = history.servers.select("server_id", "tenant")
