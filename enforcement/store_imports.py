@@ -279,7 +279,7 @@ def _note_of_tenants(n_other_tenant: int) -> Iterator[str]:
 
 def _note_of_overlap(overlap: int, sources: str) -> Iterator[str]:
     if overlap:
-        yield f"already there from {sources}: {overlap:,} days × servers (the same mail may now count twice)"
+        yield f"days of servers that were already there from {sources}: {overlap:,} (the same mail may now count twice)"
 
 
 def _overlap(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int, str]:

@@ -460,6 +460,8 @@ def test_the_command(tmp_path: Path) -> None:
         (["--engine", "polars"], "--engine polars needs --traffic PATH"),
         (["--engine", "spark"], "--engine spark needs --traffic PATH"),
         (["--engine", "pandas", "--traffic", "x"], "not an engine: 'pandas' (expected duckdb, polars or spark)"),
+        (["--engine", "", "--traffic", "x"], "not an engine: '' (expected duckdb, polars or spark)"),
+        (["--engine", ""], "not an engine: ''"),
         (["--master", "local[*]", "--traffic", "x"], "--master is for --engine spark only"),
         (["--master", "local[*]"], "--master is for --engine spark only"),
         (["--traffic", ""], "--traffic names no path"),
