@@ -14,7 +14,7 @@ from enforcement.decision import Decision
 from enforcement.differences import differences
 from enforcement.policy import NO_POLICY
 from enforcement.policy_words import what_differs
-from enforcement.replay import Replay
+from enforcement.replay import OVER_A_TENTH_LOST, Replay
 from enforcement.report import RunResult
 from enforcement.store_records import ImportRecord
 
@@ -44,7 +44,7 @@ def replay_answer(result: Replay) -> dict[str, Any]:
             unit: {
                 "any_delayed": hit.filter(pl.col("delayed") > 0).height,
                 "any_lost": hit.filter(pl.col("lost") > 0).height,
-                "over_a_tenth_lost": hit.filter(pl.col("lost") > 0.1 * pl.col("read")).height,
+                "over_a_tenth_lost": hit.filter(OVER_A_TENTH_LOST).height,
             }
             for unit, hit in (("servers", result.servers), ("tenants", result.tenants))
         },

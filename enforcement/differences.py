@@ -6,10 +6,9 @@ import polars as pl
 
 from enforcement.comparison import Comparison, Named
 from enforcement.fates import COUNTS
-from enforcement.replay import Replay
+from enforcement.replay import OVER_A_TENTH_LOST, Replay
 
 MEASURES: Final = (*COUNTS, "lost", "accepted_vulnerable")
-_OVER: Final = 0.1  # of a tenant's mail lost
 _KEYS: Final = ["part", "of"]
 
 
@@ -78,7 +77,7 @@ def _hit(replay: Replay) -> pl.DataFrame:
             for harm, is_harmed in (
                 ("any delayed", pl.col("delayed") > 0),
                 ("any lost", pl.col("lost") > 0),
-                ("over a tenth of their mail lost", pl.col("lost") > _OVER * pl.col("read")),
+                ("over a tenth of their mail lost", OVER_A_TENTH_LOST),
             )
         }
     )

@@ -26,11 +26,10 @@ class Traffic:
     """Hand-overs in an engine (DuckDB, Polars or Spark), and how small tables get there and counts come back.
 
     frame: day (days since 1970-01-01), minute, minute_spread (counted from the server's own offset), server_id,
-    build_id, route, messages. days: the same counted (server_id, build_id, route, day,
-    messages; an import each). `bring` takes a small
-    table to the engine; `batches` gives the rows of a frame, some at a time. An engine that `sums_itself` is far away:
-    it sums before anything comes back. `of_builds` gives the rows of `frame` with some builds, where an engine skips
-    more when they are written out.
+    build_id, route, messages. days: the same counted (server_id, build_id, route, day, messages; in a store a row for
+    each import that brought some). `bring` takes a small table to the engine; `batches` gives the rows of a frame,
+    some at a time. An engine that `sums_itself` is far away: it sums before anything comes back. `of_builds` gives the
+    rows of `frame` with some builds, where an engine skips more when they are written out.
     """
 
     frame: nw.LazyFrame[Any]

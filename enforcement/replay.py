@@ -1,6 +1,7 @@
 """What a policy would have done to a history: what its stages make of the mail exposed to them."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import polars as pl
 
@@ -15,6 +16,7 @@ from enforcement.outcomes import Judge, delay_figures, late_notices, server_outc
 from enforcement.policy import Policy
 
 _LOST = pl.col("rejected") + pl.col("expired")
+OVER_A_TENTH_LOST: Final = pl.col("lost") > 0.1 * pl.col("read")  # of a tenant's or server's mail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

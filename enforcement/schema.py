@@ -47,7 +47,8 @@ SERVERS: Final[Schema] = {
 # A row: a build as seen on a kind of hop. `build` null: the source did not say.
 BUILDS: Final[Schema] = {"build_id": pl.Int32, "build": pl.String, "hop": pl.String}
 
-# A row: the hand-overs of a server with a build by a route on a day.
+# A row: the hand-overs of a server with a build by a route on a day. A store has one for each import that brought some:
+# who asks how many there are adds up `messages`, and counts no rows.
 HANDOVER_DAYS: Final[Schema] = {
     "server_id": pl.Int32,
     "build_id": pl.Int32,

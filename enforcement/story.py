@@ -20,7 +20,7 @@ from enforcement.pieces import (
     together,
 )
 from enforcement.policy import Policy
-from enforcement.replay import Replay
+from enforcement.replay import OVER_A_TENTH_LOST, Replay
 
 _STATES: Final = {"pass": "✓ pass", "fail": "✗ fail", "inconclusive": "? inconclusive"}
 
@@ -140,7 +140,7 @@ def _mean(mean: float | None) -> str:
 
 
 def _over_a_tenth(hit: pl.DataFrame) -> int:
-    return hit.filter(pl.col("lost") > 0.1 * pl.col("read")).height
+    return hit.filter(OVER_A_TENTH_LOST).height
 
 
 def _n_lossy(compared: Comparison) -> int:

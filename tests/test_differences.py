@@ -1,5 +1,6 @@
 """Policies held against a baseline: the same figures as their replays give, and nothing added or lost on the way."""
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import pytest
 from stores import days_of
 from worlds import answer, refused, run, store_of
 
-from enforcement import workbench
-from enforcement.comparison import Comparison
+from enforcement import answers, story, workbench
+from enforcement.comparison import Comparison, compare
 from enforcement.differences import MEASURES, differences
-from enforcement.policy import Cohort, Rule, Since
+from enforcement.policy import NO_POLICY, Cohort, Rule, Since
 from enforcement.shipped import load_catalogue, load_policy
 from enforcement.standing import standings
 from enforcement.store import open_store
@@ -57,6 +58,24 @@ def test_values_are_those_of_the_replays(store: Path) -> None:
                 assert of(own, part, "baseline")[measure] == compared.baseline.replay.totals[measure]
         assert (own["difference"] == own["value"] - own["baseline"]).all()
     assert table.filter(part="all", measure="lost")["difference"].to_list()[0] < 0  # gentler loses less
+
+
+def test_more_than_a_tenth_lost_means_the_same_everywhere(store: Path) -> None:
+    """Of 100 messages 10 are a tenth and 11 are more: for tenants and servers, in tables, answers and sentences."""
+    replay = workbench.replay_policies(["ninety-days"], Setting(store=store))[0]
+    lost = pl.Series("lost", [0, 10, 11, 100])
+    tenants, servers = (
+        pl.concat([hit.head(1)] * 4).with_columns(lost.cast(hit["lost"].dtype), read=pl.lit(100, hit["read"].dtype))
+        for hit in (replay.tenants, replay.servers)
+    )
+    made = replace(replay, tenants=tenants, servers=servers)
+    compared = compare([made], baseline=NO_POLICY)
+    values = of(differences(compared), "all", "value")
+    for unit in ("tenants", "servers"):
+        assert values[f"{unit} with over a tenth of their mail lost"] == 2
+        assert answers.replay_answer(made)["hit"][unit]["over_a_tenth_lost"] == 2
+    assert "of 4 tenants; 2 lose more than a tenth" in story.five_figures(compared).text.replace("\xa0", " ")
+    assert "2 of 4" in story.side_by_side(compared).text.replace("\xa0", " ")
 
 
 def test_against_no_policy_all_is_delivered_at_once(store: Path) -> None:
