@@ -43,8 +43,6 @@ def imports(records: Sequence[ImportRecord], how: Format, *, rejected: pl.DataFr
             f"{record.source}: {done} as import {record.import_id}: {record.rows_read:,} rows read = "
             f"{record.rows_stored:,} stored + {record.rows_rejected:,} rejected"
         )
-        if record.overlap:
-            answer(f"  {record.overlap:,} days of servers were already there from other sources: mail may count twice")
         sentences([f"  {note}" for note in record.notes])
     if rejected is not None and rejected.height:
         show(rejected, title="Why rows were rejected (they are kept in the view rejects)", rows=10)

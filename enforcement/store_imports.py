@@ -139,10 +139,12 @@ def _coded(handovers: pl.DataFrame, names: Names) -> Rows:
     server_ids = names.server_ids(handovers["server"], handovers["tenant"])
     build_ids = names.build_ids(handovers["build"], handovers["hop"])
     routes, places = names_and_places(handovers["route"])
-    for route in routes:
+    route_codes = np.zeros(len(routes), dtype=np.uint8)
+    for place in np.flatnonzero(np.bincount(places)):  # an Enum may name what no row has
+        route = routes[place]
         if route not in _ROUTES:
             raise StoreError(f"nothing was changed: not a route: {shown(route)} (expected {', '.join(_ROUTES)})")
-    route_codes = np.array([_ROUTES.index(route) for route in routes], dtype=np.uint8)
+        route_codes[place] = _ROUTES.index(route)
     return Rows(
         who(build_ids, server_ids),
         handovers["sent_at"].to_physical().to_numpy(),
@@ -279,7 +281,7 @@ def _note_of_tenants(n_other_tenant: int) -> Iterator[str]:
 
 def _note_of_overlap(overlap: int, sources: str) -> Iterator[str]:
     if overlap:
-        yield f"already there from {sources}: {overlap:,} days × servers (the same mail may now count twice)"
+        yield f"days of servers that were already there from {sources}: {overlap:,} (the same mail may now count twice)"
 
 
 def _overlap(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int, str]:

@@ -33,6 +33,16 @@ def test_the_same_sample_again_changes_nothing(store: Path) -> None:
     assert answer("sample", "--messages", "20000", "--seed", "5", "--store", store)[0]["already_imported"] is True
 
 
+def test_overlap_is_told_once(tmp_path: Path) -> None:
+    """Of two sources that share days of servers, the second says so, in one line."""
+    rows = "sent_at,server,build\n2026-01-31T07:05:09Z,mail.contoso.com,15.1.2507.61\n"
+    (tmp_path / "a.csv").write_text(rows)
+    (tmp_path / "b.csv").write_text(rows + rows.splitlines()[1])
+    done = run("import", tmp_path / "a.csv", tmp_path / "b.csv", "--store", tmp_path / "store")
+    (told,) = [line for line in done.stdout.splitlines() if "already" in line or "twice" in line]
+    assert "already there from import 1: 1 (the same mail may now count twice)" in told
+
+
 def test_replay_answers_as_scripts_rely_on(store: Path) -> None:
     """Every key, and the sums that must hold."""
     first, second = answer("replay", "ninety-days", "gentler", "--store", store)

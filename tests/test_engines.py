@@ -144,12 +144,25 @@ def test_a_text_means_what_it_means_to_an_import(text: str) -> None:
         (pa.timestamp("ms", "UTC"), AT, {}),
         (pa.timestamp("us", "Asia/Kolkata"), AT, {}),
         (pa.timestamp("ns", "America/New_York"), AT, {}),
+        (pa.timestamp("us", "Mars/Base"), AT, {}),
+        (pa.timestamp("ms", "+05:30"), AT, {}),
     ],
     ids=str,
 )
 def test_times(opens: Opens, kind: pa.DataType, at: dt.datetime, options: Any, tmp_path: Path) -> None:
     """A time without a zone is UTC, one with a zone is its instant, in every unit that Parquet has."""
     assert_day_and_minute(opens, times_file(tmp_path, kind, at, options))
+
+
+@LOCAL
+def test_a_zone_that_nobody_knows(opens: Opens, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It changes no instant, nor do those of columns that are not read; no library writes past us."""
+    columns = {name: pa.array([value]) for name, value in ROW.items()}
+    odd = pa.array([0]).cast(pa.timestamp("us", "Mars/Base"))
+    path = written(tmp_path, pa.table(columns | {"seen_at": odd, "all_at": pa.array([[]], pa.list_(odd.type))}))
+    with opens(str(path)) as history:
+        assert rows_of(history)["day"].to_list() == [DAY]
+    assert capfd.readouterr() == ("", "")
 
 
 def times_file(folder: Path, kind: pa.DataType, at: dt.datetime, options: Any) -> Path:
@@ -220,7 +233,7 @@ def test_spark_reads_every_kind_of_column(tmp_path: Path) -> None:
         for kind, options in [
             (pa.timestamp("ms"), {}), (pa.timestamp("us"), {}), (pa.timestamp("ns"), {}),
             (pa.timestamp("ns"), {"use_deprecated_int96_timestamps": True}), (pa.timestamp("us", "Asia/Kolkata"), {}),
-            (pa.timestamp("ns", "America/New_York"), {}),
+            (pa.timestamp("ns", "America/New_York"), {}), (pa.timestamp("us", "Mars/Base"), {}),
         ]:  # fmt: skip
             path = times_file(tmp_path, kind, AT, options)
             with spark.traffic_in(opened, str(path)) as history:
@@ -460,6 +473,8 @@ def test_the_command(tmp_path: Path) -> None:
         (["--engine", "polars"], "--engine polars needs --traffic PATH"),
         (["--engine", "spark"], "--engine spark needs --traffic PATH"),
         (["--engine", "pandas", "--traffic", "x"], "not an engine: 'pandas' (expected duckdb, polars or spark)"),
+        (["--engine", "", "--traffic", "x"], "not an engine: '' (expected duckdb, polars or spark)"),
+        (["--engine", ""], "not an engine: ''"),
         (["--master", "local[*]", "--traffic", "x"], "--master is for --engine spark only"),
         (["--master", "local[*]"], "--master is for --engine spark only"),
         (["--traffic", ""], "--traffic names no path"),

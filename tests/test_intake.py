@@ -1,10 +1,11 @@
 """What goes into a store: pieces of a sample, and what the rows of a table say of servers."""
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from enforcement import intake
@@ -55,6 +56,14 @@ def test_a_row_of_a_table_is_a_sighting_unless_the_cloud_wrote_it(tmp_path: Path
         ("mx.a.example", "15.1.2507.61", "2026-03-02", 1),
     ]
     assert read == 13
+
+
+def test_a_route_that_is_none_costs_its_own_row(tmp_path: Path) -> None:
+    """In Parquet too, where a column keeps the names of rows that are rejected."""
+    rows = {"sent_at": [datetime(2026, 3, 1)] * 3, "server": ["mx.a.example"] * 3, "build": ["15.1.2507.61"] * 3}
+    pl.DataFrame(rows | {"route": ["relayed", "sideways", "direct"]}).write_parquet(tmp_path / "mail.parquet")
+    (record,) = intake.import_sources(tmp_path / "store", find_sources(tmp_path)).records
+    assert (record.rows_stored, record.rows_rejected) == (2, 1)
 
 
 def tables(folder: Path, *servers: str) -> list[Source]:

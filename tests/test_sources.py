@@ -1,6 +1,7 @@
 """Sources: what a path names is found, known by its content, and read by the importer of its kind."""
 
 import gzip
+import os
 from datetime import date
 from pathlib import Path
 
@@ -72,6 +73,61 @@ def test_a_folder_is_searched(folder: Path, tmp_path: Path) -> None:
         "mail2.contoso.com",
     }
     assert all(record.already_imported for record in again)
+
+
+def test_what_is_neither_is_counted_once_and_tables_are_not(folder: Path, tmp_path: Path) -> None:
+    """Files that are neither mail nor a table are told as passed over; a pipe is one, whatever its name."""
+    os.mkfifo(folder / "sub" / "pipe.csv")
+    (folder / "gone.parquet").symlink_to(tmp_path / "nowhere")
+    told = "files passed over, because they hold neither mail nor a table: {}"
+    with create_store(tmp_path / "store") as store:
+        records = _add_all(store, find_sources(folder))
+    assert [note for record in records for note in record.notes if "passed" in note] == [told.format(3)]
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    os.mkfifo(tables / "pipe.csv")
+    (tables / "a.csv").write_text(TABLE)
+    (tables / "b.csv").write_text(TABLE.replace("mail", "mail2"))
+    with create_store(tmp_path / "store2") as store:
+        records = _add_all(store, find_sources(tables))
+    assert [record.notes[:1] for record in records] == [(told.format(1),), ()]
+
+
+def test_a_folder_that_cannot_be_looked_into(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables beside it do not hide that mail may be missing."""
+
+    def refuse(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ValueError, match="cannot be read: Permission denied"):
+        find_sources(folder)
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("s3://bucket/x.parquet", "s3://bucket/x.parquet"),
+        ("HTTPS://host/a/x.csv", "HTTPS://host/a/x.csv"),
+        ("file:///mail/x.csv", "file:///mail/x.csv"),
+    ],
+)
+def test_an_address_is_no_path(given: str, address: str) -> None:
+    """What is not on this machine is refused in a line that says what can be done."""
+    with pytest.raises(ValueError, match="an address") as raised:
+        find_sources(Path(given))
+    assert str(raised.value) == (
+        f"{address}: an address (expected a path on this machine: copy it here, or leave Parquet where it lies:"
+        " enforcement replay POLICY --engine spark --traffic ADDRESS)"
+    )
+
+
+def test_a_folder_may_be_called_like_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there is read, whatever its name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:").mkdir()
+    (tmp_path / "s3:" / "traffic.csv").write_text(TABLE)
+    assert len(find_sources(Path("s3:/traffic.csv"))) == 1
 
 
 def test_content_names_a_source(folder: Path, tmp_path: Path) -> None:

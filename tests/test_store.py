@@ -147,7 +147,9 @@ def test_overlap_is_counted(store: Store) -> None:
     ]
     record = add(store, rows, sha256="b")
     assert record.overlap == 1
-    assert record.notes == ("already there from import 1: 1 days × servers (the same mail may now count twice)",)
+    assert record.notes == (
+        "days of servers that were already there from import 1: 1 (the same mail may now count twice)",
+    )
     assert store.imports()["overlap"].to_list() == [0, 1]
 
 

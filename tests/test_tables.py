@@ -234,29 +234,73 @@ _TEXTS = st.lists(st.tuples(_CELLS, _BREAKS), max_size=12).map(
 )
 
 
+def _is_open(line: str, delimiter: str) -> bool:
+    """Whether a line ends within quotes: they open a field at its start, two are one, anything behind one goes on."""
+    state = "start"
+    for sign in line.rstrip("\r\n"):
+        if state == "quoted":
+            state = "quote" if sign == '"' else "quoted"
+        elif sign == '"' and state in ("start", "quote"):
+            state = "quoted"
+        else:
+            state = "start" if sign == delimiter else "field"
+    return state == "quoted"
+
+
+def _several(lines: list[str], delimiter: str) -> tuple[list[str], int] | None:
+    """The record that the first lines are together, if they are one, and how many they are."""
+    for n in range(2, min(100, len(lines)) + 1):
+        if sum(map(len, lines[:n])) > 65_536:
+            return None
+        try:
+            (record,) = csv.reader(lines[:n], delimiter=delimiter, strict=True)
+        except csv.Error:
+            continue
+        return record, n
+    return None
+
+
+def _records_of(lines: list[str], delimiter: str) -> tuple[list[str], list[list[str] | tuple[str, str]]]:
+    """The header and the records of a CSV; a line that begins none is given with what is wrong with it."""
+    found: list[list[str] | tuple[str, str]] = []
+    width = 0
+    place = 0
+    while place < len(lines):
+        line = lines[place]
+        place += 1
+        try:
+            (record,) = csv.reader([line], delimiter=delimiter)
+        except csv.Error as problem:
+            found.append((f"cannot be read: {problem}", excerpt(line)))
+            continue
+        if _is_open(line, delimiter):
+            together = _several(lines[place - 1 :], delimiter)
+            if together is None:
+                found.append(("a quote in it never closes", excerpt(line)))
+                continue
+            record, n = together
+            if found and (len(record) < width or any(record[width:])):
+                found.append((f"{len(record)} fields on {n} lines, expected {width}", excerpt(line)))
+                continue
+            place += n - 1
+        found.append(record)
+        width = width or len(record)
+    if not found or isinstance(found[0], tuple) or not any(found[0]):
+        return [], []
+    return found[0], found[1:]
+
+
 def _read_at_once(data: bytes) -> tuple[list[str], list[tuple[object, ...]], list[tuple[object, ...]]]:
     """What is in a CSV, read whole and record by record."""
     data = data.lstrip(b"\r\n")
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    text = data.decode(encoding, "backslashreplace")
-    first = next(iter(io.StringIO(text, newline="")), "")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
-    records: list[list[str] | csv.Error] = []
-    while True:
-        try:
-            records.append(next(reader))
-        except csv.Error as problem:
-            records.append(problem)
-        except StopIteration:
-            break
-    header = records[0] if records else []
-    if isinstance(header, csv.Error) or not any(header):
-        return [], [], []
+    lines = list(io.StringIO(data.decode(encoding, "backslashreplace"), newline=""))
+    header, records = _records_of(lines, max(",;\t", key=lines[0].count) if lines else ",")
     rows: list[tuple[object, ...]] = []
     broken: list[tuple[object, ...]] = []
-    for position, record in enumerate(records[1:], start=1):
-        if isinstance(record, csv.Error):
-            broken.append((position, f"cannot be read: {record}", ""))
+    for position, record in enumerate(records, start=1):
+        if isinstance(record, tuple):
+            broken.append((position, *record))
         elif any(record[len(header) :]):
             broken.append((position, f"{len(record)} fields, expected {len(header)}", excerpt(",".join(record))))
         else:
@@ -291,6 +335,45 @@ def test_a_csv_may_be_cut_anywhere(header: str, text: str, data: st.DataObject) 
         octets = octets[:place] + data.draw(st.sampled_from([b"\xe4", b"\xff", b"\xc3"])) + octets[place:]
     at_once = data.draw(st.sampled_from([1, 2, 3, 5, 8, 13, 40, 1_000_000]))
     assert _read_in_pieces(octets, at_once) == _read_at_once(octets)
+
+
+_PLAIN = ["a,b\n"] * 300
+
+
+@pytest.mark.parametrize("at_once", [7, 1_000, 1_000_000])
+@pytest.mark.parametrize(
+    ("odd", "n_broken", "reason"),
+    [
+        (['c,"d\n'], 1, "a quote in it never closes"),  # nor does any line behind it have one
+        (['c,"d\n', *_PLAIN[:3], 'e,"f"\n'], 1, "a quote in it never closes"),
+        (['c,"d\n', *_PLAIN, 'e,f"\n'], 1, "a quote in it never closes"),
+        (['c,"d\n', *["x\n"] * 99, 'f"\n'], 1, "a quote in it never closes"),  # 101 lines
+        (['c,"d\n', "x" * 65_530 + '"\n'], 1, "a quote in it never closes"),
+        (['x","y\n'] * 50, 50, "a quote in it never closes"),
+        (['c,"d\n', 'e,f"\n', "g,h\n"], 0, ""),  # a field of two lines
+        (['c,"d\n', *["x\n"] * 98, 'f"\n'], 0, ""),  # 100 lines
+        (['c,"d\n', 'e",f\n'], 1, "3 fields on 2 lines, expected 2"),
+        (['"c,d\n', 'e,f"\n'], 1, "1 fields on 2 lines, expected 2"),
+    ],
+)
+def test_a_stray_quote_costs_its_own_line(odd: list[str], n_broken: int, reason: str, at_once: int) -> None:
+    """What a quote that is never closed would swallow is read line by line: no line is lost."""
+    lines = ["one,two\n", *_PLAIN, *odd, *_PLAIN]
+    octets = "".join(lines).encode()
+    _, rows, broken = found = _read_in_pieces(octets, at_once)
+    assert found == _read_at_once(octets)
+    assert [(said, text) for _, said, text in broken][:1] == [(reason, odd[0].strip())][:n_broken]
+    if n_broken:
+        assert len(rows) + len(broken) == len(lines) - 1
+    assert len(broken) == n_broken
+
+
+def test_a_file_that_ends_within_a_quote(tmp_path: Path) -> None:
+    """Three lines behind a quote that is not closed are three rows; the line with it is one reject that shows it."""
+    good = ",".join(GOOD)
+    batch = read_table(_file(tmp_path, f'sent_at,server,build\n{GOOD[0]},"ex1.a.example,{GOOD[2]}\n' + f"{good}\n" * 3))
+    assert (batch.handovers.height, batch.rows_read) == (3, 4)
+    assert batch.rejects.rows() == [(1, "a quote in it never closes", f'{GOOD[0]},"ex1.a.example,{GOOD[2]}')]
 
 
 def test_a_field_too_long_is_one_wherever_a_csv_is_cut() -> None:

@@ -26,7 +26,7 @@ def open_traffic(
     Traceback (most recent call last):
     ValueError: --master is for --engine spark only (found: engine duckdb)
     """
-    name = engine or "duckdb"
+    name = "duckdb" if engine is None else engine
     if name not in ENGINES:
         raise ValueError(f"not an engine: {shown(name)} (expected duckdb, polars or spark)")
     if master is not None and name != "spark":

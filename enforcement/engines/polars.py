@@ -1,5 +1,6 @@
 """A history as Parquet, replayed by Polars."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -17,6 +18,7 @@ from enforcement.importers.table_columns import COLUMNS
 from enforcement.names import printable
 
 _BATCH: Final = 1_000_000  # rows
+_ZONES: Final = "POLARS_IGNORE_TIMEZONE_PARSE_ERROR"
 _NEAR: Final = (datetime(1970, 1, 1), datetime(2100, 1, 1))  # noqa: DTZ001 - times are UTC without a zone
 
 
@@ -25,10 +27,25 @@ def open_traffic(path: str, *, to_on: date | None = None) -> Iterator[History]:
     """Give the history that lies as Parquet at a path of this machine; what is wrong is a ValueError of one line."""
     layout = local_layout(path)
     try:
-        yield history_of(nw.from_native(_raw(layout)), _engine(), source_of(layout, "polars"), to_on)
+        with _any_zone():
+            yield history_of(nw.from_native(_raw(layout)), _engine(), source_of(layout, "polars"), to_on)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
         told = printable(str(problem).partition("\n")[0][:200])
         raise ValueError(f"{path}: cannot be read to its end ({told})") from None
+
+
+@contextmanager
+def _any_zone() -> Iterator[None]:
+    """Let files name zones that Polars does not know, at which it would panic: an instant is the same in any zone."""
+    before = os.environ.get(_ZONES)
+    os.environ[_ZONES] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_ZONES]
+        else:
+            os.environ[_ZONES] = before
 
 
 def _engine() -> Engine:

@@ -15,6 +15,9 @@ _DELIMITERS: Final = ",;\t"
 _RECORDS_AT_ONCE: Final = 100_000
 _OCTETS_AT_ONCE: Final = 32 * 1024**2
 _LONGEST_LINE: Final = 256 * 1024**2  # octets
+# Of a record whose quoted fields hold line ends. A stray quote would swallow all lines up to the next one.
+_MOST_LINES: Final = 100
+_MOST_CHARACTERS: Final = 64 * 1024
 _WIDE: Final = (b"\xff\xfe", b"\xfe\xff")  # UTF-16, as spreadsheets write "Unicode text"
 _MARK: Final = b"\xef\xbb\xbf"  # with which some begin UTF-8
 
@@ -26,11 +29,27 @@ class Piece(NamedTuple):
     broken: pl.DataFrame
 
 
+class _Broken(NamedTuple):
+    """A line that begins no record, and why."""
+
+    reason: str
+    line: str
+
+
+_Record = list[str] | _Broken
+
+
+class _GoesOn(Exception):  # noqa: N818 - no error yet
+    """A record does not end with its first line."""
+
+
 def csv_pieces(stream: IO[bytes], octets_at_once: int = _OCTETS_AT_ONCE) -> tuple[list[str], Iterator[Piece]]:
     r"""Give the header, and the rows piece by piece.
 
     Rows have their position, from 1, and a column of text for each of the header's, named by its place: 0, 1, … A blank
     field is null, a short row is filled up with blanks, and a row of blanks is none, though it is counted in positions.
+    A row may go on in further lines within quotes, if these are closed before long and it has all fields; else its
+    first line is a reject, and the next line is read as if it began a row.
 
     >>> header, pieces = csv_pieces(io.BytesIO(b'server,build\nmail.example,"15.1"\n\na,b,c\n'))
     >>> header, [(piece.rows.rows(), piece.broken.rows()) for piece in pieces]
@@ -39,7 +58,7 @@ def csv_pieces(stream: IO[bytes], octets_at_once: int = _OCTETS_AT_ONCE) -> tupl
     lines = _Lines(_blocks(stream, octets_at_once))
     delimiter = _delimiter(lines.first())
     header = next(_records(lines, delimiter), [])
-    if isinstance(header, csv.Error) or not any(header):
+    if isinstance(header, _Broken) or not any(header):
         return [], iter(())
     return header, _pieces(lines, delimiter, len(header))
 
@@ -80,6 +99,14 @@ class _Lines:
         self._next = len(self._lines)
         return left.encode()
 
+    def put_back(self, lines: list[str]) -> None:
+        """Have the lines that were taken last come next again."""
+        if len(lines) <= self._next:
+            self._next -= len(lines)
+        else:  # some are of the block before
+            self._lines = lines + self._lines[self._next :]
+            self._next = 0
+
     def give_back(self, block: bytes) -> None:
         """Have the lines of a block come next. Octets that are no text stay visible, and make no name."""
         self._lines = list(io.StringIO(block.decode("utf-8", "backslashreplace"), newline=""))
@@ -119,6 +146,23 @@ def _octets(stream: IO[bytes], octets_at_once: int) -> Iterator[bytes]:
         yield text.encode()
 
 
+class _Singly:
+    """The lines of records of one line each; who asks for more of a record is told that it goes on."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
+        self.line = ""  # of the record being read
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self.line:
+            raise _GoesOn
+        self.line = next(self._lines)
+        return self.line
+
+
 class _Joined(io.RawIOBase):
     """Octets that have been read already, and those that follow."""
 
@@ -146,14 +190,14 @@ def _pieces(lines: _Lines, delimiter: str, width: int) -> Iterator[Piece]:
             n_before += rows.height
             continue
         lines.give_back(block)
-        records = _records(lines, delimiter)
+        records = _records(lines, delimiter, width)
         while not lines.is_at_end_of_block:
             some = _some(records, lines)
             yield _odd_rows(some, n_before, width)
             n_before += len(some)
 
 
-def _some(records: Iterator[list[str] | csv.Error], lines: _Lines) -> list[list[str] | csv.Error]:
+def _some(records: Iterator[_Record], lines: _Lines) -> list[_Record]:
     some = []
     for record in records:
         some.append(record)
@@ -186,12 +230,12 @@ def _plain_rows(block: bytes, delimiter: str, width: int) -> pl.DataFrame | None
     return None if bare.select(pl.any_horizontal(text.str.contains('"').any())).item() else bare
 
 
-def _odd_rows(records: list[list[str] | csv.Error], n_before: int, width: int) -> Piece:
+def _odd_rows(records: list[_Record], n_before: int, width: int) -> Piece:
     """Take records one by one; those with too many fields, or that cannot be read, are kept as rejects."""
     kept, broken = [], []
     for position, record in enumerate(records, start=n_before + 1):
-        if isinstance(record, csv.Error):
-            broken.append((position, f"cannot be read: {record}", ""))
+        if isinstance(record, _Broken):
+            broken.append((position, record.reason, excerpt(record.line)))
         elif any(record[width:]):
             broken.append((position, f"{len(record)} fields, expected {width}", excerpt(",".join(record))))
         else:
@@ -215,16 +259,49 @@ def _without_blanks(rows: pl.DataFrame, *, has_blanks: bool = True) -> pl.DataFr
     return blank.filter(pl.any_horizontal(text.is_not_null()))
 
 
-def _records(lines: Iterator[str], delimiter: str) -> Iterator[list[str] | csv.Error]:
-    """Read records; one that cannot be read is given as its error."""
-    reader = csv.reader(lines, delimiter=delimiter)
+def _records(lines: _Lines, delimiter: str, width: int | None = None) -> Iterator[_Record]:
+    """Read records; the width is that of those of several lines."""
+    singly = _Singly(lines)
+    reader = csv.reader(singly, delimiter=delimiter)
+    record: _Record
     while True:
+        singly.line = ""
         try:
-            yield from reader
-        except csv.Error as problem:
-            yield problem
-        else:
+            record = next(reader)
+        except StopIteration:
             return
+        except _GoesOn:
+            record = _of_several(singly.line, lines, delimiter, width)
+        except csv.Error as problem:
+            record = _Broken(f"cannot be read: {problem}", singly.line)
+        yield record
+
+
+def _of_several(first: str, lines: _Lines, delimiter: str, width: int | None) -> _Record:
+    """Read a record that goes on behind its first line; if it is none, the lines behind the first come next again."""
+    taken = [first]
+
+    def some() -> Iterator[str]:
+        yield first
+        n_left = _MOST_CHARACTERS - len(first)
+        while len(taken) < _MOST_LINES and (line := next(lines, "")):
+            taken.append(line)
+            n_left -= len(line)
+            if n_left < 0:
+                return
+            yield line
+
+    try:
+        # Strictly: a quote that closes a field stands before a delimiter. One that opens another field does not.
+        record = next(csv.reader(some(), delimiter=delimiter, strict=True))
+    except csv.Error:
+        reason = "a quote in it never closes"
+    else:
+        if width is None or (len(record) >= width and not any(record[width:])):
+            return record
+        reason = f"{len(record)} fields on {len(taken)} lines, expected {width}"
+    lines.put_back(taken[1:])
+    return _Broken(reason, first)
 
 
 def _delimiter(header: str) -> str:

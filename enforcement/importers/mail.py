@@ -66,7 +66,7 @@ def read_mail(source: Source, own: Iterable[str] = (), report: Report | None = N
         except ValueError as problem:
             raise ValueError(f"{problem} ({rows.n_read:,} mails; nothing is imported)") from None
         n_done += size
-    return _batch(rows, source)
+    return _batch(rows)
 
 
 def _add_up(report: Report, n_before: int, n_bytes: int, n_done: int) -> None:
@@ -119,7 +119,7 @@ def _pack(rows: _Rows) -> None:
     rows.rejects.clear()
 
 
-def _batch(rows: _Rows, source: Source) -> Batch:
+def _batch(rows: _Rows) -> Batch:
     numbers = pl.Series(np.frombuffer(rows.numbers, dtype=np.int32).astype(np.uint32))
     handovers = pl.DataFrame(
         {
@@ -155,8 +155,6 @@ def _batch(rows: _Rows, source: Source) -> Batch:
         notes.append(
             f"hops that are no sightings, because server, build or time cannot be read: {rows.n_unusable_hops:,}"
         )
-    if source.n_passed_over:
-        notes.append(f"files passed over, because they hold no mail: {source.n_passed_over:,}")
     return Batch(
         handovers=conform(handovers, HANDOVERS, what="hand-overs"),
         sightings=conform(sightings, SIGHTINGS, what="sightings"),

@@ -5,8 +5,8 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
@@ -50,7 +50,6 @@ class Source:
 
     path: Path
     files: tuple[Path, ...]
-    n_passed_over: int = 0  # files beside it that hold no mail
 
     def sha256(self) -> str:
         """Name the content: whatever its files are called and however they are ordered, it is the same."""
@@ -72,7 +71,7 @@ def find_sources(path: Path) -> list[Source]:
     """
     try:
         if path.is_dir():
-            found = _in_folder(path)
+            found, _ = in_folder(path)
             if found:
                 return found
             raise ValueError(f"{shown_path(path)}: no mail in this folder (expected mbox or .eml files, or a Maildir)")
@@ -91,8 +90,18 @@ def find_sources(path: Path) -> list[Source]:
     return [Source(path=path, files=(path,))]
 
 
-def _in_folder(folder: Path) -> list[Source]:
-    """Find the sources below a folder, in order of their names."""
+def in_folder(folder: Path, but: Collection[Path] = ()) -> tuple[list[Source], int]:
+    """Find the sources below a folder, in order of their names, and count what holds no mail; some files are not asked.
+
+    What cannot be looked into is a ValueError.
+    """
+    try:
+        return _searched(folder, but)
+    except OSError as problem:
+        raise ValueError(f"{shown_path(folder)}: cannot be read: {problem.strerror}") from None
+
+
+def _searched(folder: Path, but: Collection[Path]) -> tuple[list[Source], int]:
     found: list[Source] = []
     n_passed_over = 0
     for root, folders, names in os.walk(folder, onerror=_fail):
@@ -101,15 +110,17 @@ def _in_folder(folder: Path) -> list[Source]:
         n_passed_over += sum((here / name).is_symlink() for name in folders)
         if {"cur", "new"} <= set(folders):
             delivered = (path for part in ("cur", "new") for path in sorted((here / part).iterdir()))
-            mails = tuple(path for path in delivered if path.is_file() and not path.name.startswith("."))
+            mails = tuple(
+                path for path in delivered if path.is_file() and not path.name.startswith(".") and path not in but
+            )
             found += [Source(path=here, files=mails)] if mails else []
             folders[:] = [name for name in folders if name not in ("cur", "new", "tmp")]
-        kinds = {here / name: _kind(here / name) for name in sorted(names)}
+        kinds = {path: _kind(path) for path in (here / name for name in sorted(names)) if path not in but}
         mails = tuple(path for path, kind in kinds.items() if kind == "mail")
         found += [Source(path=here, files=mails)] if mails else []
         found += [Source(path=path, files=(path,)) for path, kind in kinds.items() if kind == "box"]
         n_passed_over += sum(kind is None for kind in kinds.values())
-    return [replace(found[0], n_passed_over=n_passed_over), *found[1:]] if found else []
+    return found, n_passed_over
 
 
 def _kind(path: Path) -> str | None:

@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +13,10 @@ from enforcement.importers import mail, mail_files
 from enforcement.importers.batch import Batch
 from enforcement.importers.mail_files import shown_path
 from enforcement.importers.tables import read_table
+from enforcement.names import printable
 
 _TABLE_SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
-_TABLES: Final = f"a table ({', '.join(_TABLE_SUFFIXES)})"
+_TABLES: Final = f"a table ({', '.join(_TABLE_SUFFIXES)}) can be read too"
 
 # Told after each piece of a source: how much is done, and of how much.
 Report = Callable[[int, int], None]
@@ -37,30 +40,57 @@ def find_sources(path: Path, *, own_hosts: Sequence[str] = (), times_rounded_to:
     """
     if times_rounded_to not in (None, "hour"):
         raise ValueError(f"times cannot be rounded to {times_rounded_to!r} (expected 'hour')")
+    _expect_no_address(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ValueError(f"{shown_path(path)}: neither a file nor a folder")
     own = tuple(sorted({host.lower().removesuffix(".") for host in own_hosts}))
-    found = [_table(table, own, times_rounded_to) for table in _tables_at(path)]
-    if found and path.is_file():
-        return found
+    tables = _tables_at(path)
+    found = [_table(table, own, times_rounded_to) for table in tables]
+    if path.is_dir():
+        mails, n_passed_over = mail_files.in_folder(path, but=frozenset(tables))
+    else:
+        mails, n_passed_over = [] if found else _mail_at(path), 0
+    found = [_mail(source, own, times_rounded_to) for source in mails] + found
+    if not found:
+        raise ValueError(
+            f"{shown_path(path)}: no mail in this folder (expected mbox or .eml files, or a Maildir); {_TABLES}"
+        )
+    if n_passed_over:
+        told = f"files passed over, because they hold neither mail nor a table: {n_passed_over:,}"
+        found[0] = _with_note(found[0], told)
+    return found
+
+
+def _expect_no_address(path: Path) -> None:
+    """Refuse what only looks like a path: of the slashes behind a scheme, a Path keeps one."""
+    scheme, _, rest = str(path).partition(":/")
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9+.-]+", scheme) or path.exists():
+        return
+    slashes = ":///" if scheme.lower() == "file" else "://"
+    raise ValueError(
+        f"{scheme}{slashes}{printable(rest)}: an address (expected a path on this machine: copy it"
+        " here, or leave Parquet where it lies: enforcement replay POLICY --engine spark --traffic ADDRESS)"
+    )
+
+
+def _mail_at(path: Path) -> list[mail_files.Source]:
+    """Find the mail in a file."""
     try:
-        mails = mail_files.find_sources(path)
+        return mail_files.find_sources(path)
     except ValueError as problem:
         if not path.exists():
             raise
-        if not found:
-            raise ValueError(f"{problem}; {_TABLES} can be read too") from None
-        mails = []  # a folder of tables alone
-    return [_mail(source, own, times_rounded_to) for source in mails] + found
+        raise ValueError(f"{problem}; {_TABLES}") from None
 
 
 def _tables_at(path: Path) -> list[Path]:
     """Find the tables of a folder and of those below it, or the one that the path names itself."""
     if path.is_file():
         return [path] if _is_table(path) else []
-    return sorted(
+    named = (
         Path(root) / name for root, _, names in os.walk(path, onerror=_fail) for name in names if _is_table(Path(name))
     )
+    return sorted(table for table in named if table.is_file())  # a pipe would be waited for
 
 
 def _is_table(path: Path) -> bool:
@@ -68,18 +98,23 @@ def _is_table(path: Path) -> bool:
 
 
 def _table(path: Path, own_hosts: tuple[str, ...], times_rounded_to: str | None) -> Source:
-    def read(report: Report) -> Iterator[Batch]:
-        told = (f"{path.name}: a table names no own hosts, the option changes nothing",) if own_hosts else ()
-        for batch in read_table(path, report):
-            yield replace(batch, notes=(*batch.notes, *told))
-
-    return Source(
+    table = Source(
         name=str(path),
         options={"kind": "table", "times_rounded_to": times_rounded_to},
         sha256=lambda: _hash_of(path),
-        read=read,
+        read=partial(read_table, path),
         unit="rows",
     )
+    told = f"{path.name}: a table names no own hosts, the option changes nothing"
+    return _with_note(table, told) if own_hosts else table
+
+
+def _with_note(source: Source, note: str) -> Source:
+    def read(report: Report) -> Iterator[Batch]:
+        for batch in source.read(report):
+            yield replace(batch, notes=(*batch.notes, note))
+
+    return replace(source, read=read)
 
 
 def _mail(source: mail_files.Source, own_hosts: tuple[str, ...], times_rounded_to: str | None) -> Source:
