@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -15,7 +16,7 @@ from enforcement.importers.batch import Batch
 from enforcement.importers.sources import Source
 from enforcement.sample import Extent, make_fleet, traffic_of
 from enforcement.schema import REJECTS
-from enforcement.store import Forgotten, ImportRecord, StoreError, create_store, open_store
+from enforcement.store import Forgotten, ImportRecord, Store, StoreError, create_store, open_store
 
 _PIECE: Final = 1_000_000  # messages of a sample made at a time; a day is made whole
 
@@ -28,6 +29,26 @@ class Reports(Protocol):
 
 def _unheard(what: str, done: int, total: int, unit: str = "") -> None:
     """Take reports that nobody reads."""
+
+
+@contextmanager
+def _filled(store: Path) -> Iterator[Store]:
+    """Open a store for an import; one that is made for it and stays empty, as it was interrupted, is removed again."""
+    is_new = not store.exists()
+    try:
+        with create_store(store) as opened:
+            yield opened
+    except BaseException:  # also when the user interrupts
+        if is_new and _is_empty(store):
+            for path in (store, store.with_name(f"{store.name}.wal")):
+                path.unlink(missing_ok=True)
+        raise
+
+
+def _is_empty(store: Path) -> bool:
+    with suppress(StoreError), open_store(store) as opened:
+        return not opened.imports().height
+    return False
 
 
 def make_sample(store: Path, extent: Extent, report: Reports = _unheard) -> ImportRecord:
@@ -45,7 +66,7 @@ def make_sample(store: Path, extent: Extent, report: Reports = _unheard) -> Impo
     shape_file = shipped.DATA / "sample.toml"
     told = (repr(extent), __version__, *(path.read_bytes() for path in (shape_file, *shipped.catalogue_files())))
     digest = hashlib.sha256("\n".join(str(part) for part in told).encode()).hexdigest()
-    with create_store(store) as opened:
+    with _filled(store) as opened:
         return opened.add(
             source=name,
             sha256=digest,
@@ -94,7 +115,7 @@ def import_sources(store: Path, sources: Sequence[Source], report: Reports = _un
     What goes wrong with the store itself is a StoreError at once: it would be the same for all that follow.
     """
     records, problems = [], []
-    with create_store(store) as opened:
+    with _filled(store) as opened:
         for source in sources:
             try:
                 records.append(

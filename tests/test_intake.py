@@ -119,3 +119,22 @@ def test_what_to_forget_must_be_said_once(tmp_path: Path) -> None:
     assert contents(store)["traffic"]
     assert intake.forget(store, import_id=None, before=day).traffic_rows == 1
     assert not contents(store)["traffic"]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, OSError])
+def test_a_store_made_for_an_import_that_was_interrupted_is_removed(tmp_path: Path, kind: type[BaseException]) -> None:
+    """As it was before: no file; one that holds something else already stays."""
+
+    def fails(*_: object) -> None:
+        raise kind
+
+    extent = Extent(messages=2_000)
+    new = tmp_path / "new.duckdb"
+    with pytest.raises(kind):
+        intake.make_sample(new, extent, fails)
+    assert list(tmp_path.iterdir()) == []
+    intake.make_sample(new, extent)
+    with pytest.raises(kind):
+        intake.make_sample(new, Extent(messages=3_000), fails)
+    with open_store(new) as store:
+        assert store.imports()["rows_stored"].to_list() == [2_000]
