@@ -125,7 +125,7 @@ def test_what_to_forget_must_be_said_once(tmp_path: Path) -> None:
 def test_a_store_made_for_an_import_that_was_interrupted_is_removed(tmp_path: Path, kind: type[BaseException]) -> None:
     """As it was before: no file; one that holds something else already stays."""
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **_named: object) -> None:
         raise kind
 
     extent = Extent(messages=2_000)
