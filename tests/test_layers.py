@@ -41,13 +41,13 @@ CORE = (  # values in, values out
         "pressure",
     ),
     ("stage_sums", "standpoint", "fleet", "check", "export.calendar", "assumptions", "hazards"),  # and for all of them
-    ("outcomes", "response", "assumptions_text", "posterior"),
+    ("outcomes", "response", "assumptions_text", "posterior", "survival"),
 )
 ANSWERS = (  # values in, what a person looks at out
     ("course", "acts", "patch_forecast"),
     ("exposed", "outlook"),
-    ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives"),
-    ("explain", "comparison", "charts", "charts_fleet", "charts_rollout", "story_fleet", "rollout_days"),
+    ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives", "expected_fleet"),
+    ("explain", "comparison", "charts", "charts_fleet", "charts_rollout", "story_fleet", "rollout_days", "expected"),
     ("rollout", "differences", "picture_tables", "story", "story_sources"),
     ("story_policy", "rollout_bands"),
 )

@@ -1,0 +1,311 @@
+"""The course that is expected of a fleet under a policy: without draws, fast enough for sliders and searches.
+
+Every assumption is at its value. Exact, but for a table that is off by 1e-4, for what each server does first: the
+multipliers are summed over, the hazard is its own, retirement competes, some never respond, tenants pause or do not.
+A server that acts and lands on a build that is vulnerable too stays as it is, as if it had not acted; the age of its
+new build is not followed. Left out: servers that land well and become vulnerable again, servers that miss nothing yet,
+and updates to come; so long horizons come out too mild. The simulation (`rollout`) follows all of it.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from enforcement.acts import Cumulated, Hazard, places
+from enforcement.assumptions import Assumptions, Rates
+from enforcement.chance import Floats, Ints
+from enforcement.expected_fleet import ExpectedFleet
+from enforcement.fates import DELAYED, EXPIRED, REJECTED, fates
+from enforcement.policy import Policy
+from enforcement.pressure import FAR, LEVEL_OF, Level
+from enforcement.response import DAYS_PER_WEEK
+from enforcement.survival import Survival
+from enforcement.verdict import Held, Sender
+
+MEASURES: Final = ("vulnerable_servers", "accepted_vulnerable", "delayed", "lost")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """What stages do: the clock on which each starts, its level, its shares of mail delayed and lost; days of pause."""
+
+    starts: Ints
+    levels: Ints
+    delayed: Floats
+    lost: Floats
+    pause_quota: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A fleet with assumptions, at their values, on which every schedule can be judged; (groups, pieces of the grid).
+
+    hazard: summed up in each piece where nothing is met, before: until day 0; mail: messages of the policy's routes,
+    risk_mail: of all routes while a risk, risk_days: share of the piece's days that are, vulnerable: server-days; all
+    but retired servers.
+    """
+
+    fleet: ExpectedFleet
+    survival: Survival
+    factors: Floats
+    hazard: Floats
+    before: Floats
+    mail: Floats
+    risk_mail: Floats
+    risk_days: Floats
+    vulnerable: Floats
+    pause_share: float
+    pause_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Met:
+    """What spells meet, on average over each piece: the factor of the hazard, the shares delayed and lost."""
+
+    factor: Floats
+    delayed: Floats
+    lost: Floats
+
+
+def schedules(policies: Sequence[Policy], senders: Sequence[Sender]) -> list[Schedule]:
+    """Say what the stages of policies do to mail: the mean over the minutes of the hour."""
+    pairs = sorted(
+        {held for policy in policies for held in policy.stage_minutes}, key=lambda held: (held.block, held.throttle)
+    )
+    shares = fates(pairs, senders).counts.mean(axis=1)
+    place: dict[Held, int] = {held: at for at, held in enumerate(pairs)}
+    found = []
+    for policy in policies:
+        rows = shares[[place[held] for held in policy.stage_minutes]]
+        found.append(
+            Schedule(
+                starts=np.array(policy.stage_starts),
+                levels=np.array([int(LEVEL_OF[phase]) for phase in policy.phases]),
+                delayed=rows[:, DELAYED],
+                lost=rows[:, REJECTED] + rows[:, EXPIRED],
+                pause_quota=policy.pause.days_per_year if policy.pause else 0,
+            )
+        )
+    return found
+
+
+def prepare(fleet: ExpectedFleet, assumptions: Assumptions) -> Prepared:
+    """Sum up what does not depend on stages."""
+    grid = fleet.grid
+    oldest = fleet.n_days + 2 - int(min(fleet.since.min(), fleet.ended.min(), fleet.seen.min()))
+    hazard = _hazard(assumptions.hazards, oldest)
+    lands = _lands_well(fleet, assumptions)
+    kinds, kind = np.unique(np.stack([fleet.since, fleet.ended]), axis=1, return_inverse=True)
+    kind = kind.ravel()
+
+    def until(of: Hazard, day: Ints, share: Floats) -> Floats:
+        """Sum a hazard up to days, one or each of a group, weighted by shares in and out of support."""
+        supported, unsupported = places(kinds[0][:, np.newaxis], kinds[1][:, np.newaxis], day[np.newaxis])
+        parts = of.supported.sums.take(supported)[kind], of.unsupported.sums.take(unsupported)[kind]
+        return share[0][:, np.newaxis] * parts[0] + share[1][:, np.newaxis] * parts[1]
+
+    sums = until(hazard, grid.ends, lands)
+    days = np.arange(-int(-fleet.seen.min()), 1)  # sightings lie in these
+    back = until(hazard, days, lands)
+    seen = fleet.seen - int(days[0])
+
+    def mean(of_servers: Floats) -> Floats:
+        return np.bincount(fleet.group, weights=of_servers, minlength=len(kind)) / fleet.servers
+
+    before = back[:, -1] - mean(back[fleet.group, seen])
+    retiring = _hazard(assumptions.retirement, oldest)
+    every = np.arange(fleet.n_days + 1)
+    both = np.ones((2, len(kind)))
+    away = until(retiring, np.concatenate([days[:-1], every]), both)
+    here = np.exp(mean(away[fleet.group, seen])[:, np.newaxis] - away[:, len(days) - 1 :])
+    firsts = grid.ends - grid.sizes + 1
+    is_risk = every >= fleet.risk_from[:, np.newaxis]
+    mail = here * fleet.subject.T[:, fleet.weekdays]
+    of_risk = here * fleet.volume.T[:, fleet.weekdays] * is_risk
+    servers = here * fleet.servers[:, np.newaxis] * (every >= fleet.vulnerable_from[:, np.newaxis])
+    pauses, factors, never = assumptions.pauses, assumptions.factors, assumptions.never_responds
+    return Prepared(
+        fleet=fleet,
+        survival=Survival.of(assumptions.multipliers, never=never.value if never else 0.0),
+        factors=np.array([1.0, *((figure.value for figure in factors.in_order) if factors else [1.0] * 4)]),
+        hazard=np.diff(sums, axis=1, prepend=sums[:, :1]),
+        before=before,
+        mail=np.add.reduceat(mail, firsts, axis=1),
+        risk_mail=np.add.reduceat(of_risk, firsts, axis=1),
+        risk_days=np.add.reduceat(is_risk, firsts, axis=1, dtype=np.float64) / grid.sizes,
+        vulnerable=np.add.reduceat(servers, firsts, axis=1),
+        pause_share=pauses.share_of_tenants.value if pauses else 0.0,
+        pause_days=round(pauses.days.value) if pauses else 0,
+    )
+
+
+def _hazard(rates: Rates | None, n_days: int) -> Hazard:
+    """Sum up rates at their values; without rates nobody acts."""
+    parts = []
+    for cells in (rates.supported, rates.unsupported) if rates else ((), ()):
+        from_days = np.array([cell.from_weeks * DAYS_PER_WEEK for cell in cells] or [0])
+        rate = np.array([cell.rate_per_week / DAYS_PER_WEEK for cell in cells] or [0.0])
+        parts.append(Cumulated.of(from_days, rate, n_days=n_days))
+    return Hazard(supported=parts[0], unsupported=parts[1])
+
+
+def _lands_well(fleet: ExpectedFleet, assumptions: Assumptions) -> Floats:
+    """Give the share of acts, in and out of support, that land on a build that is not vulnerable: (2, groups)."""
+    landing = assumptions.landing
+    ages = [(age.weeks * DAYS_PER_WEEK, age.share) for age in landing.ages] if landing else [(0, 1.0)]
+    own, successor = (
+        sum((share * ((age == 0) | (age < after)) for age, share in ages), np.zeros(len(after)))
+        for after in fleet.missing_after
+    )
+    leave = landing.supported_leave_product.value if landing else 0.0
+    leave_out = landing.unsupported_leave_product.value if landing else 0.0
+    stays = np.where(fleet.ended_after < FAR, 0.0, own)
+    return np.stack([(1 - leave) * own + leave * successor, (1 - leave_out) * stays + leave_out * successor])
+
+
+def course(prepared: Prepared, schedule: Schedule) -> Floats:
+    """Give what is expected by piece of the grid: (MEASURES, pieces); servers as a mean, messages as a sum."""
+    fleet = prepared.fleet
+    met = _met(prepared, schedule, paused=False)
+    kept = _kept(prepared, met, slice(None))
+    late, gone = kept * met.delayed[fleet.spell], kept * met.lost[fleet.spell]
+    if schedule.pause_quota and prepared.pause_share and prepared.pause_days:
+        some = np.flatnonzero(fleet.spells.may_pause[fleet.spell])
+        met = _met(prepared, schedule, paused=True)
+        spell, share = fleet.spell[some], prepared.pause_share
+        also = _kept(prepared, met, some)
+        late[some] += share * (also * met.delayed[spell] - late[some])
+        gone[some] += share * (also * met.lost[spell] - gone[some])
+        kept[some] += share * (also - kept[some])
+    lost = gone * prepared.mail
+    risk_left = np.einsum("gk,gk->k", kept, prepared.risk_mail) - np.einsum("gk,gk->k", lost, prepared.risk_days)
+    return np.stack([
+        np.einsum("gk,gk->k", kept, prepared.vulnerable) / fleet.grid.sizes,
+        risk_left,
+        np.einsum("gk,gk->k", late, prepared.mail),
+        lost.sum(axis=0),
+    ])  # fmt: skip
+
+
+def _kept(prepared: Prepared, met: _Met, groups: slice | Ints) -> Floats:
+    """Give the share that has not acted, on average over the days of each piece."""
+    fleet = prepared.fleet
+    hazard = prepared.hazard[groups] * met.factor[fleet.spell[groups]]
+    hazard[:, 0] = prepared.before[groups]
+    np.cumsum(hazard, axis=1, out=hazard)
+    kept = prepared.survival.course(hazard, fleet.grid.half_years)
+    if int(fleet.grid.sizes.max()) > 1:  # straight between the ends of pieces; an act on a day is counted on that day
+        weight = (1 + 1 / fleet.grid.sizes[1:]) / 2
+        kept[:, 1:] = weight * kept[:, 1:] + (1 - weight) * kept[:, :-1]
+    return kept
+
+
+def _met(prepared: Prepared, schedule: Schedule, *, paused: bool) -> _Met:
+    """Give what spells meet by piece, from sums along the clock."""
+    fleet, spells = prepared.fleet, prepared.fleet.spells
+    clocks, told = spells.clocks, spells.told
+    if paused:
+        taken = _taken(prepared, schedule)
+        clocks = np.maximum.accumulate(clocks - taken, axis=1)
+        told = told + np.diff(taken, axis=1)
+    top = int(spells.clocks.max()) + 1
+    lengths = np.diff(np.append(np.minimum(schedule.starts, top), top))
+    stage = np.repeat(np.arange(len(lengths)), lengths)
+
+    def mean(of_stage: Floats, elsewhere: Floats | float = 0.0) -> Floats:
+        sums = np.concatenate([[0.0], np.cumsum(of_stage[stage])])
+        return (np.diff(sums.take(clocks), axis=1) + elsewhere) / fleet.grid.sizes
+
+    factors = prepared.factors
+    return _Met(
+        factor=mean(factors[schedule.levels], told * factors[Level.NOTICED] + spells.free),
+        delayed=mean(schedule.delayed),
+        lost=mean(schedule.lost),
+    )
+
+
+def _taken(prepared: Prepared, schedule: Schedule) -> Ints:
+    """Count the days of planned pause of each spell before each piece, and after the last: (spells, pieces + 1).
+
+    A tenant pauses from the day on which its first server comes to a stage that harms, if that is still to come; days
+    over the year's quota are not granted. A planned pause in an exemption counts as if both took days.
+    """
+    fleet, spells = prepared.fleet, prepared.fleet.spells
+    harsh = np.flatnonzero(schedule.levels >= Level.THROTTLED)
+    size = fleet.n_days + 1
+    first = np.append(0, fleet.grid.ends + 1)
+    if not len(harsh):
+        return np.zeros((len(spells.begins), len(first)), dtype=np.int64)
+    to_come = np.maximum(schedule.starts[harsh[0]] - spells.lead_clocks, 0)
+    reached = fleet.run[spells.lead_kinds, np.minimum(spells.lead_begins, size)] + to_come
+    day = fleet.running_day[spells.lead_kinds, np.minimum(reached, size)]
+    day = np.where((spells.lead_begins < size) & (day > 0), np.minimum(day, size), size)
+    days, row = np.unique(day, return_inverse=True)
+    every = np.arange(size)
+    begins = days[:, np.newaxis]
+    used = every - np.maximum(begins, every - fleet.year_days)
+    granted = (every >= begins) & (every < begins + prepared.pause_days) & (used < schedule.pause_quota)
+    sums = np.concatenate([np.zeros((len(days), 1), dtype=np.int64), np.cumsum(granted, axis=1)], axis=1)
+    start = np.minimum(spells.begins, size)
+    return np.maximum(sums[row[:, np.newaxis], first] - sums[row, start][:, np.newaxis], 0)
+
+
+def expected(prepared: Prepared, schedule: Schedule) -> pl.DataFrame:
+    """Give what is expected by day: day, counted from the standpoint, and MEASURES.
+
+    On a coarse grid a row stands for a piece, under its last day. Servers are counted as a mean, messages as a day's
+    mean. Delayed and lost are never added up.
+    """
+    grid = prepared.fleet.grid
+    servers, *messages = course(prepared, schedule)
+    columns = {"day": grid.ends, MEASURES[0]: servers}
+    return pl.DataFrame(columns | {name: sums / grid.sizes for name, sums in zip(MEASURES[1:], messages, strict=True)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What is expected over the whole horizon, (schedules,): messages, and the highest share of a piece's mail."""
+
+    risk_left: Floats
+    delayed: Floats
+    lost: Floats
+    vulnerable_servers: Floats
+    highest_delayed: Floats
+    highest_lost: Floats
+    mail: float
+
+
+def expected_many(
+    prepared: Prepared,
+    candidates: Sequence[Schedule],
+    report: Callable[[int], None] = lambda _: None,
+    threads: int = 2,
+) -> Totals:
+    """Judge many schedules; each as `course` would alone. vulnerable_servers: at the horizon."""
+    fleet = prepared.fleet
+    firsts = fleet.grid.ends - fleet.grid.sizes + 1
+    mail = np.add.reduceat(fleet.mail_a_day, firsts)
+    found = np.empty((6, len(candidates)))
+
+    def one(place: int) -> None:
+        servers, risk, late, gone = course(prepared, candidates[place])
+        of_mail = [np.divide(each, mail, out=np.zeros_like(mail), where=mail > 0).max() for each in (late, gone)]
+        found[:, place] = risk.sum(), late.sum(), gone.sum(), servers[-1], *of_mail
+
+    with ThreadPoolExecutor(threads) as pool:
+        for done, _ in enumerate(pool.map(one, range(len(candidates)), chunksize=1), start=1):
+            if done % 50 == 0 or done == len(candidates):
+                report(done)
+    return Totals(
+        risk_left=found[0],
+        delayed=found[1],
+        lost=found[2],
+        vulnerable_servers=found[3],
+        highest_delayed=found[4],
+        highest_lost=found[5],
+        mail=float(mail.sum()),
+    )
