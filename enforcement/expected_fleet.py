@@ -77,7 +77,8 @@ class ExpectedFleet:
     of the policy's. since, ended: as in `Outlook`; vulnerable_from: by the policy; risk_from: by the rules that tell of
     risk. missing_after: (2, groups), days until a missing update makes builds of its product, and of the successor,
     vulnerable; ended_after: until the end of support does. seen: last sighting, group: the place, of each server. run:
-    (kinds, days + 2), running days before each day; running_day: the days that run, in order.
+    (kinds, days + 2), running days before each day; running_day: the days that run, in order. from_by_server: since
+    when each server is vulnerable by the policy.
     """
 
     n_days: int
@@ -99,7 +100,9 @@ class ExpectedFleet:
     run: Ints
     running_day: Ints
     year_days: Ints
+    from_by_server: Ints
     n_vulnerable: int
+    n_vulnerable_tenants: int
     mail_a_day: Floats
 
 
@@ -168,7 +171,9 @@ def expected_fleet(  # noqa: PLR0913 - all by name
         run=run,
         running_day=_running_days(look.plan.still_days),
         year_days=look.plan.year_days,
+        from_by_server=look.vulnerable_from,
         n_vulnerable=int(look.is_vulnerable.sum()),
+        n_vulnerable_tenants=len(np.unique(look.tenant[look.is_vulnerable])),
         mail_a_day=look.volume.sum(axis=1)[look.weekdays],
     )
 

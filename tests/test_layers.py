@@ -40,15 +40,35 @@ CORE = (  # values in, values out
         "patching",
         "pressure",
     ),
-    ("stage_sums", "standpoint", "fleet", "check", "export.calendar", "assumptions", "hazards"),  # and for all of them
-    ("outcomes", "response", "assumptions_text", "posterior", "survival"),
+    (
+        "stage_sums",
+        "standpoint",
+        "fleet",
+        "check",
+        "export.calendar",
+        "assumptions",
+        "hazards",
+        "space",
+        "policy_writing",
+    ),  # and for all of them
+    ("outcomes", "response", "assumptions_text", "posterior", "survival", "candidates"),
 )
 ANSWERS = (  # values in, what a person looks at out
     ("course", "acts", "patch_forecast"),
     ("exposed", "outlook"),
     ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives", "expected_fleet"),
-    ("explain", "comparison", "charts", "charts_fleet", "charts_rollout", "story_fleet", "rollout_days", "expected"),
-    ("rollout", "differences", "picture_tables", "story", "story_sources"),
+    (
+        "explain",
+        "comparison",
+        "charts",
+        "charts_fleet",
+        "charts_rollout",
+        "charts_frontier",
+        "story_fleet",
+        "rollout_days",
+        "expected",
+    ),
+    ("rollout", "frontier", "sensitivity", "differences", "picture_tables", "story", "story_sources"),
     ("story_policy", "rollout_bands"),
 )
 RING = (  # files, the database, notebooks, the clock of the day
@@ -61,15 +81,15 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.polars", "engines.spark"),
     ("engines.lakes",),
     ("workbench", "intake", "seen_patching"),
-    ("forecasts",),
+    ("forecasts", "searches"),
     ("provenance", "report_parameters"),
     ("report_runs",),
     ("report_kernel", "report_page"),
     ("report",),
     ("answers",),
     ("terminal",),
-    ("printing", "printing_forecast", "commands.options"),
-    ("commands.forecast",),
+    ("printing", "printing_forecast", "printing_frontier", "commands.options"),
+    ("commands.forecast", "commands.frontier"),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}
