@@ -2,14 +2,15 @@
 
 Every assumption is at its value. Exact, but for a table that is off by 1e-4, for what each server does first: the
 multipliers are summed over, the hazard is its own, retirement competes, some never respond, tenants pause or do not.
-A server that acts and lands on a build that is vulnerable too stays as it is, as if it had not acted; the age of its
-new build is not followed. Left out: servers that land well and become vulnerable again, servers that miss nothing yet,
-and updates to come; so long horizons come out too mild. The simulation (`rollout`) follows all of it.
+A server that acts and lands on a build that is vulnerable too stays as it is, as if it had not acted. Those that land
+well and come back, and those that miss nothing yet, are a mean field (`returns`): about right, not exact. The
+simulation (`rollout`) follows every server, and tells how far results spread.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -18,11 +19,12 @@ import polars as pl
 from enforcement.acts import Cumulated, Hazard, places
 from enforcement.assumptions import Assumptions, Rates
 from enforcement.chance import Floats, Ints
-from enforcement.expected_fleet import ExpectedFleet
+from enforcement.expected_fleet import ExpectedFleet, Grid
 from enforcement.fates import DELAYED, EXPIRED, REJECTED, fates
 from enforcement.policy import Policy
-from enforcement.pressure import FAR, LEVEL_OF, Level
+from enforcement.pressure import LEVEL_OF, Level
 from enforcement.response import DAYS_PER_WEEK
+from enforcement.returns import Clocked, Exits, Returning, course_of_returns, exits_of, flows, returning
 from enforcement.survival import Survival
 from enforcement.verdict import Held, Sender
 
@@ -46,7 +48,7 @@ class Prepared:
 
     hazard: summed up in each piece where nothing is met, before: until day 0; mail: messages of the policy's routes,
     risk_mail: of all routes while a risk, risk_days: share of the piece's days that are, vulnerable: server-days; all
-    but retired servers.
+    but retired servers; here: the share not retired. supported: the share of acts that are in support.
     """
 
     fleet: ExpectedFleet
@@ -58,6 +60,9 @@ class Prepared:
     risk_mail: Floats
     risk_days: Floats
     vulnerable: Floats
+    here: Floats
+    supported: Floats
+    returning: Returning
     pause_share: float
     pause_days: int
 
@@ -97,8 +102,9 @@ def prepare(fleet: ExpectedFleet, assumptions: Assumptions) -> Prepared:
     """Sum up what does not depend on stages."""
     grid = fleet.grid
     oldest = fleet.n_days + 2 - int(min(fleet.since.min(), fleet.ended.min(), fleet.seen.min()))
+    exits = exits_of(fleet, assumptions)
+    oldest += DAYS_PER_WEEK * (exits.oldest_week + 4)
     hazard = _hazard(assumptions.hazards, oldest)
-    lands = _lands_well(fleet, assumptions)
     kinds, kind = np.unique(np.stack([fleet.since, fleet.ended]), axis=1, return_inverse=True)
     kind = kind.ravel()
 
@@ -108,6 +114,7 @@ def prepare(fleet: ExpectedFleet, assumptions: Assumptions) -> Prepared:
         parts = of.supported.sums.take(supported)[kind], of.unsupported.sums.take(unsupported)[kind]
         return share[0][:, np.newaxis] * parts[0] + share[1][:, np.newaxis] * parts[1]
 
+    lands = np.stack([exits.supported, exits.unsupported])
     sums = until(hazard, grid.ends, lands)
     days = np.arange(-int(-fleet.seen.min()), 1)  # sightings lie in these
     back = until(hazard, days, lands)
@@ -138,6 +145,9 @@ def prepare(fleet: ExpectedFleet, assumptions: Assumptions) -> Prepared:
         risk_mail=np.add.reduceat(of_risk, firsts, axis=1),
         risk_days=np.add.reduceat(is_risk, firsts, axis=1, dtype=np.float64) / grid.sizes,
         vulnerable=np.add.reduceat(servers, firsts, axis=1),
+        supported=_supported(fleet, hazard, exits),
+        here=np.add.reduceat(here, firsts, axis=1) / grid.sizes,
+        returning=returning(fleet, assumptions, hazard, retiring, exits),
         pause_share=pauses.share_of_tenants.value if pauses else 0.0,
         pause_days=round(pauses.days.value) if pauses else 0,
     )
@@ -153,55 +163,93 @@ def _hazard(rates: Rates | None, n_days: int) -> Hazard:
     return Hazard(supported=parts[0], unsupported=parts[1])
 
 
-def _lands_well(fleet: ExpectedFleet, assumptions: Assumptions) -> Floats:
-    """Give the share of acts, in and out of support, that land on a build that is not vulnerable: (2, groups)."""
-    landing = assumptions.landing
-    ages = [(age.weeks * DAYS_PER_WEEK, age.share) for age in landing.ages] if landing else [(0, 1.0)]
-    own, successor = (
-        sum((share * ((age == 0) | (age < after)) for age, share in ages), np.zeros(len(after)))
-        for after in fleet.missing_after
+def _supported(fleet: ExpectedFleet, hazard: Hazard, exits: Exits) -> Floats:
+    """Give the share of the exits of each piece that are in support."""
+    since, ended = fleet.since[:, np.newaxis], fleet.ended[:, np.newaxis]
+    inside, outside = places(since, ended, np.append(-1, fleet.grid.ends)[np.newaxis])
+    parts = (
+        exits.supported[:, np.newaxis] * np.diff(hazard.supported.sums.take(inside), axis=1),
+        exits.unsupported[:, np.newaxis] * np.diff(hazard.unsupported.sums.take(outside), axis=1),
     )
-    leave = landing.supported_leave_product.value if landing else 0.0
-    leave_out = landing.unsupported_leave_product.value if landing else 0.0
-    stays = np.where(fleet.ended_after < FAR, 0.0, own)
-    return np.stack([(1 - leave) * own + leave * successor, (1 - leave_out) * stays + leave_out * successor])
+    whole = parts[0] + parts[1]
+    is_supported = (fleet.grid.ends < ended).astype(np.float64)
+    return np.divide(parts[0], whole, out=is_supported, where=whole > 0)
 
 
 def course(prepared: Prepared, schedule: Schedule) -> Floats:
     """Give what is expected by piece of the grid: (MEASURES, pieces); servers as a mean, messages as a sum."""
     fleet = prepared.fleet
     met = _met(prepared, schedule, paused=False)
-    kept = _kept(prepared, met, slice(None))
-    late, gone = kept * met.delayed[fleet.spell], kept * met.lost[fleet.spell]
+    kept, hazard = _kept(prepared, met, slice(None))
+    mean = _mean(fleet.grid, kept)
+    late, gone = mean * met.delayed[fleet.spell], mean * met.lost[fleet.spell]
     if schedule.pause_quota and prepared.pause_share and prepared.pause_days:
         some = np.flatnonzero(fleet.spells.may_pause[fleet.spell])
         met = _met(prepared, schedule, paused=True)
         spell, share = fleet.spell[some], prepared.pause_share
-        also = _kept(prepared, met, some)
-        late[some] += share * (also * met.delayed[spell] - late[some])
-        gone[some] += share * (also * met.lost[spell] - gone[some])
+        also, _ = _kept(prepared, met, some)
+        also_mean = _mean(fleet.grid, also)
+        late[some] += share * (also_mean * met.delayed[spell] - late[some])
+        gone[some] += share * (also_mean * met.lost[spell] - gone[some])
         kept[some] += share * (also - kept[some])
+        mean[some] += share * (also_mean - mean[some])
     lost = gone * prepared.mail
-    risk_left = np.einsum("gk,gk->k", kept, prepared.risk_mail) - np.einsum("gk,gk->k", lost, prepared.risk_days)
-    return np.stack([
-        np.einsum("gk,gk->k", kept, prepared.vulnerable) / fleet.grid.sizes,
+    risk_left = np.einsum("gk,gk->k", mean, prepared.risk_mail) - np.einsum("gk,gk->k", lost, prepared.risk_days)
+    found = np.stack([
+        np.einsum("gk,gk->k", mean, prepared.vulnerable) / fleet.grid.sizes,
         risk_left,
         np.einsum("gk,gk->k", late, prepared.mail),
         lost.sum(axis=0),
     ])  # fmt: skip
+    return found + _returned(prepared, schedule, kept, hazard) if prepared.returning.is_some else found
 
 
-def _kept(prepared: Prepared, met: _Met, groups: slice | Ints) -> Floats:
-    """Give the share that has not acted, on average over the days of each piece."""
+def _returned(prepared: Prepared, schedule: Schedule, kept: Floats, hazard: Floats) -> Floats:
+    """Give what those add who come back."""
+    fleet, by = prepared.fleet, prepared.returning
+    acts = np.diff(kept, axis=1, prepend=1.0)
+    acts *= -prepared.here
+    inflow = flows(by, acts, prepared.supported, fleet.servers)
+    acts *= by.mail[:, np.newaxis]
+    starts = np.searchsorted(by.week, np.arange(by.n_weeks + 1))
+    whole = np.einsum("gk,gk->k", acts, hazard)
+    before = np.zeros_like(whole)
+    for earlier, times in pairwise(fleet.grid.half_years):
+        before[times] = np.einsum("gk,g->k", acts[:, times], hazard[:, earlier.stop - 1])
+    weekly = np.add.reduceat(np.stack([whole - before, before, acts.sum(axis=0)]), starts, axis=1)
+    own, ones_before = weekly[:2] / np.maximum(weekly[2], 1e-300)
+    length = max(int(schedule.starts[-1]), DAYS_PER_WEEK * (len(by.hazard) + 2))
+    sums = _along_the_clock(schedule, length)
+    met = Clocked(
+        factor=sums(prepared.factors[schedule.levels]), delayed=sums(schedule.delayed), lost=sums(schedule.lost)
+    )
+    return course_of_returns(fleet, by, met, inflow, (own, ones_before))
+
+
+def _kept(prepared: Prepared, met: _Met, groups: slice | Ints) -> tuple[Floats, Floats]:
+    """Give the share that has not acted by the end of each piece, and the hazard summed up until then."""
     fleet = prepared.fleet
     hazard = prepared.hazard[groups] * met.factor[fleet.spell[groups]]
     hazard[:, 0] = prepared.before[groups]
     np.cumsum(hazard, axis=1, out=hazard)
-    kept = prepared.survival.course(hazard, fleet.grid.half_years)
-    if int(fleet.grid.sizes.max()) > 1:  # straight between the ends of pieces; an act on a day is counted on that day
-        weight = (1 + 1 / fleet.grid.sizes[1:]) / 2
-        kept[:, 1:] = weight * kept[:, 1:] + (1 - weight) * kept[:, :-1]
-    return kept
+    return prepared.survival.course(hazard, fleet.grid.half_years), hazard
+
+
+def _mean(grid: Grid, kept: Floats) -> Floats:
+    """Give the mean over the days of each piece, straight between ends; an act on a day counts on it."""
+    if int(grid.sizes.max()) == 1:
+        return kept.copy()
+    weight = (1 + 1 / grid.sizes) / 2
+    mean = kept * weight
+    mean[:, 1:] += (1 - weight[1:]) * kept[:, :-1]
+    return mean
+
+
+def _along_the_clock(schedule: Schedule, length: int) -> Callable[[Floats], Floats]:
+    """Give a function that sums up figures of stages along the clock from 0."""
+    lengths = np.diff(np.append(np.minimum(schedule.starts, length), length))
+    stage = np.repeat(np.arange(len(lengths)), lengths)
+    return lambda of_stage: np.concatenate([[0.0], np.cumsum(of_stage[stage])])
 
 
 def _met(prepared: Prepared, schedule: Schedule, *, paused: bool) -> _Met:
@@ -212,13 +260,10 @@ def _met(prepared: Prepared, schedule: Schedule, *, paused: bool) -> _Met:
         taken = _taken(prepared, schedule)
         clocks = np.maximum.accumulate(clocks - taken, axis=1)
         told = told + np.diff(taken, axis=1)
-    top = int(spells.clocks.max()) + 1
-    lengths = np.diff(np.append(np.minimum(schedule.starts, top), top))
-    stage = np.repeat(np.arange(len(lengths)), lengths)
+    sums = _along_the_clock(schedule, int(spells.clocks.max()) + 1)
 
     def mean(of_stage: Floats, elsewhere: Floats | float = 0.0) -> Floats:
-        sums = np.concatenate([[0.0], np.cumsum(of_stage[stage])])
-        return (np.diff(sums.take(clocks), axis=1) + elsewhere) / fleet.grid.sizes
+        return (np.diff(sums(of_stage).take(clocks), axis=1) + elsewhere) / fleet.grid.sizes
 
     factors = prepared.factors
     return _Met(

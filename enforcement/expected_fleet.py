@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 import numpy as np
@@ -70,17 +71,34 @@ class Spells:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """Where servers land: builds that rules and cohorts treat alike, (classes,); days from the standpoint.
+
+    ended: the first day out of support; missing_after, ended_after: days until a missing update, and the end of
+    support, make them vulnerable; starts: the first day of their cohort; risk_missing_after, risk_ended_after: as the
+    rules say that tell of risk.
+    """
+
+    ended: Ints
+    missing_after: Ints
+    ended_after: Ints
+    starts: Ints
+    risk_missing_after: Ints
+    risk_ended_after: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedFleet:
     """Groups of servers that share their course, (groups,), with their mail; whatever stages and assumptions say.
 
     spell: the row of `spells`; servers: how many; volume, subject: (weekdays, groups), messages a day of all routes and
     of the policy's. since, ended: as in `Outlook`; vulnerable_from: by the policy; risk_from: by the rules that tell of
-    risk. missing_after: (2, groups), days until a missing update makes builds of its product, and of the successor,
-    vulnerable; ended_after: until the end of support does. seen: last sighting, group: the place, of each server. run:
-    (kinds, days + 2), running days before each day; running_day: the days that run, in order. from_by_server: since
-    when each server is vulnerable by the policy.
+    risk. own, successor: the class that it lands in, in its product and in the successor; groups go by both in order.
+    seen: last sighting, group: the place, of each server. run: (kinds, days + 2), running days before each day;
+    running_day: the days that run, in order. rules: what they say of each server, for others to tell of risk by.
     """
 
+    as_of: date
     n_days: int
     grid: Grid
     weekdays: Ints
@@ -90,8 +108,9 @@ class ExpectedFleet:
     ended: Ints
     vulnerable_from: Ints
     risk_from: Ints
-    ended_after: Ints
-    missing_after: Ints
+    classes: Classes
+    own: Ints
+    successor: Ints
     group: Ints
     seen: Ints
     servers: Floats
@@ -100,7 +119,7 @@ class ExpectedFleet:
     run: Ints
     running_day: Ints
     year_days: Ints
-    from_by_server: Ints
+    rules: Ints
     n_vulnerable: int
     n_vulnerable_tenants: int
     mail_a_day: Floats
@@ -113,13 +132,13 @@ def expected_fleet(  # noqa: PLR0913 - all by name
     *,
     n_days: int,
     step: int = 1,
-    risk_from: Ints | None = None,
+    risk_by: Ints | None = None,
     enforced: bool = True,
 ) -> ExpectedFleet:
     """Group the servers of a standpoint by what a policy's rules, cohorts and routes make of them, on a grid of steps.
 
-    risk_from: days, by server, from which each is a risk; default: vulnerable by this policy. Last sightings are
-    pooled, which moves results by about a thousandth.
+    risk_by: the `rules` of another fleet of the standpoint, which say what a risk is; default: its own. Last sightings
+    are pooled, which moves results by about a thousandth.
     """
     any_stages = policy.model_copy(update={"stages": _ANY_STAGES})
     look = outlook(at, any_stages, background, n_days=n_days, enforced=enforced)
@@ -132,37 +151,32 @@ def expected_fleet(  # noqa: PLR0913 - all by name
     table = look.plan.spells
     own = np.stack([table.begins[row], table.clocks[row], table.noticed_from[row], table.still[row], *lead])
     ways, spell = np.unique(own, axis=1, return_inverse=True)
-    risk = look.vulnerable_from if risk_from is None else risk_from
     of = look.landed
-    rules = [of.after_missing[0], of.after_missing[1], of.after_unsupported[0]]
-    keys = np.stack(
-        [
-            spell.ravel(),
-            look.since,
-            look.ended,
-            look.vulnerable_from,
-            risk,
-            *rules,
-            np.digitize(-look.seen, _POOLED[step == 1]),
-        ]
-    )
+    rules = np.concatenate([look.vulnerable_from[np.newaxis], of.after_missing, of.after_unsupported])
+    risk = rules if risk_by is None else risk_by
+    landed = np.stack([of.ended, of.after_missing, of.after_unsupported, of.cohort_starts, risk[1:3], risk[3:5]])
+    classes, place = np.unique(landed.reshape(len(landed), -1), axis=1, return_inverse=True)
+    seen = np.digitize(-look.seen, _POOLED[step == 1])
+    keys = np.stack([*place.reshape(2, -1), spell.ravel(), look.since, look.ended, look.vulnerable_from, risk[0], seen])
     kinds, group = np.unique(keys, axis=1, return_inverse=True)
     group = group.ravel()
     n = kinds.shape[1]
     run = np.zeros((len(look.plan.still_days), n_days + 2), dtype=np.int64)
     np.cumsum(~look.plan.still_days, axis=1, out=run[:, 1:])
     return ExpectedFleet(
+        as_of=at.as_of,
         n_days=n_days,
         grid=grid,
         weekdays=look.weekdays,
         spells=_spells(ways, run, grid),
-        spell=kinds[0],
-        since=kinds[1],
-        ended=kinds[2],
-        vulnerable_from=kinds[3],
-        risk_from=kinds[4],
-        missing_after=kinds[5:7],
-        ended_after=kinds[7],
+        classes=Classes(**dict(zip(Classes.__slots__, classes, strict=True))),
+        own=kinds[0],
+        successor=kinds[1],
+        spell=kinds[2],
+        since=kinds[3],
+        ended=kinds[4],
+        vulnerable_from=kinds[5],
+        risk_from=kinds[6],
         group=group,
         seen=look.seen,
         servers=np.bincount(group, minlength=n).astype(np.float64),
@@ -171,7 +185,7 @@ def expected_fleet(  # noqa: PLR0913 - all by name
         run=run,
         running_day=_running_days(look.plan.still_days),
         year_days=look.plan.year_days,
-        from_by_server=look.vulnerable_from,
+        rules=rules,
         n_vulnerable=int(look.is_vulnerable.sum()),
         n_vulnerable_tenants=len(np.unique(look.tenant[look.is_vulnerable])),
         mail_a_day=look.volume.sum(axis=1)[look.weekdays],

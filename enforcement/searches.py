@@ -174,19 +174,19 @@ class _Fleets:
     def __init__(self, at: Standpoint, background: Background, n_days: int, base: Policy) -> None:
         self._at, self._background, self._n_days = at, background, n_days
         self._known: dict[str, ExpectedFleet] = {}
-        self._risk_from: Ints | None = None
+        self._risk_by: Ints | None = None
         first = self.of(base)
         if not first.n_vulnerable:
             raise LookupError(
                 f"no server in sight is vulnerable on {at.as_of} (nothing to judge; give another --as-of)"
             )
-        self._risk_from = first.from_by_server
+        self._risk_by = first.rules
 
     def of(self, policy: Policy) -> ExpectedFleet:
         key = fleet_key(policy)
         if key not in self._known:
             self._known[key] = expected_fleet(
-                self._at, policy, self._background, n_days=self._n_days, step=_STEP_DAYS, risk_from=self._risk_from
+                self._at, policy, self._background, n_days=self._n_days, step=_STEP_DAYS, risk_by=self._risk_by
             )
         return self._known[key]
 

@@ -68,8 +68,8 @@ ANSWERS = (  # values in, what a person looks at out
         "rollout_days",
         "expected",
     ),
-    ("rollout", "frontier", "sensitivity", "differences", "picture_tables", "story", "story_sources"),
-    ("story_policy", "rollout_bands"),
+    ("rollout", "expected", "differences", "picture_tables", "story", "story_sources"),
+    ("frontier", "sensitivity", "story_policy", "rollout_bands"),
 )
 RING = (  # files, the database, notebooks, the clock of the day
     ("shipped", "store_connection", "store_tables", "export.manifest", "importers.csv_text", "importers.mail_files"),
