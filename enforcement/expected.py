@@ -21,13 +21,14 @@ from enforcement.assumptions import Assumptions, Rates
 from enforcement.chance import Floats, Ints
 from enforcement.expected_fleet import ExpectedFleet, Grid
 from enforcement.fates import DELAYED, EXPIRED, REJECTED, fates
-from enforcement.policy import Policy
+from enforcement.policy import MOST_DAYS, Policy
 from enforcement.pressure import LEVEL_OF, Level
 from enforcement.response import DAYS_PER_WEEK
 from enforcement.returns import Clocked, Exits, Returning, course_of_returns, exits_of, flows, returning
 from enforcement.survival import Survival
 from enforcement.verdict import Held, Sender
 
+_TOGETHER: Final = 8  # schedules that go through the mean field together, which costs less than one by one
 MEASURES: Final = ("vulnerable_servers", "accepted_vulnerable", "delayed", "lost")
 
 
@@ -48,7 +49,7 @@ class Prepared:
 
     hazard: summed up in each piece where nothing is met, before: until day 0; mail: messages of the policy's routes,
     risk_mail: of all routes while a risk, risk_days: share of the piece's days that are, vulnerable: server-days; all
-    but retired servers; here: the share not retired. supported: the share of acts that are in support.
+    but retired servers; here: the share not retired. to_own: the share of acts that land in their own product.
     """
 
     fleet: ExpectedFleet
@@ -61,7 +62,7 @@ class Prepared:
     risk_days: Floats
     vulnerable: Floats
     here: Floats
-    supported: Floats
+    to_own: Floats
     returning: Returning
     pause_share: float
     pause_days: int
@@ -145,7 +146,7 @@ def prepare(fleet: ExpectedFleet, assumptions: Assumptions) -> Prepared:
         risk_mail=np.add.reduceat(of_risk, firsts, axis=1),
         risk_days=np.add.reduceat(is_risk, firsts, axis=1, dtype=np.float64) / grid.sizes,
         vulnerable=np.add.reduceat(servers, firsts, axis=1),
-        supported=_supported(fleet, hazard, exits),
+        to_own=_to_own(fleet, hazard, exits),
         here=np.add.reduceat(here, firsts, axis=1) / grid.sizes,
         returning=returning(fleet, assumptions, hazard, retiring, exits),
         pause_share=pauses.share_of_tenants.value if pauses else 0.0,
@@ -163,8 +164,8 @@ def _hazard(rates: Rates | None, n_days: int) -> Hazard:
     return Hazard(supported=parts[0], unsupported=parts[1])
 
 
-def _supported(fleet: ExpectedFleet, hazard: Hazard, exits: Exits) -> Floats:
-    """Give the share of the exits of each piece that are in support."""
+def _to_own(fleet: ExpectedFleet, hazard: Hazard, exits: Exits) -> Floats:
+    """Give the share of the exits of each piece that land in their own product."""
     since, ended = fleet.since[:, np.newaxis], fleet.ended[:, np.newaxis]
     inside, outside = places(since, ended, np.append(-1, fleet.grid.ends)[np.newaxis])
     parts = (
@@ -173,11 +174,44 @@ def _supported(fleet: ExpectedFleet, hazard: Hazard, exits: Exits) -> Floats:
     )
     whole = parts[0] + parts[1]
     is_supported = (fleet.grid.ends < ended).astype(np.float64)
-    return np.divide(parts[0], whole, out=is_supported, where=whole > 0)
+    return np.divide(parts[0], whole, out=is_supported, where=whole > 0) * exits.to_own[:, np.newaxis]
 
 
 def course(prepared: Prepared, schedule: Schedule) -> Floats:
     """Give what is expected by piece of the grid: (MEASURES, pieces); servers as a mean, messages as a sum."""
+    return courses(prepared, [schedule])[0]
+
+
+def courses(prepared: Prepared, several: Sequence[Schedule]) -> Floats:
+    """Give the courses of several schedules: (schedules, MEASURES, pieces)."""
+    firsts = [_first(prepared, schedule) for schedule in several]
+    found = np.stack([first.found for first in firsts])
+    if not prepared.returning.is_some:
+        return found
+    by = prepared.returning
+    sums = [
+        _along_the_clock(schedule, max(int(schedule.starts[-1]), DAYS_PER_WEEK * (len(by.hazard) + 2), MOST_DAYS))
+        for schedule in several
+    ]
+    pairs = list(zip(sums, several, strict=True))
+    met = Clocked(
+        factor=np.stack([of(prepared.factors[schedule.levels]) for of, schedule in pairs]),
+        delayed=np.stack([of(schedule.delayed) for of, schedule in pairs]),
+        lost=np.stack([of(schedule.lost) for of, schedule in pairs]),
+    )
+    inflow, hazards = (np.stack(each) for each in zip(*(first.exits for first in firsts), strict=True))
+    return found + course_of_returns(prepared.fleet, by, met, inflow, hazards)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _First:
+    """What comes of what servers do first: (MEASURES, pieces); exits: who lands where, and the hazards they had met."""
+
+    found: Floats
+    exits: tuple[Floats, Floats]
+
+
+def _first(prepared: Prepared, schedule: Schedule) -> _First:
     fleet = prepared.fleet
     met = _met(prepared, schedule, paused=False)
     kept, hazard = _kept(prepared, met, slice(None))
@@ -201,15 +235,17 @@ def course(prepared: Prepared, schedule: Schedule) -> Floats:
         np.einsum("gk,gk->k", late, prepared.mail),
         lost.sum(axis=0),
     ])  # fmt: skip
-    return found + _returned(prepared, schedule, kept, hazard) if prepared.returning.is_some else found
+    return _First(found=found, exits=_exits(prepared, kept, hazard))
 
 
-def _returned(prepared: Prepared, schedule: Schedule, kept: Floats, hazard: Floats) -> Floats:
-    """Give what those add who come back."""
+def _exits(prepared: Prepared, kept: Floats, hazard: Floats) -> tuple[Floats, Floats]:
+    """Give who lands where by week, and the hazards that they had met: (2, weeks), of the half-year and before it."""
     fleet, by = prepared.fleet, prepared.returning
-    acts = np.diff(kept, axis=1, prepend=1.0)
-    acts *= -prepared.here
-    inflow = flows(by, acts, prepared.supported, fleet.servers)
+    acts = np.empty_like(kept)
+    acts[:, 0] = 1 - kept[:, 0]
+    np.subtract(kept[:, :-1], kept[:, 1:], out=acts[:, 1:])
+    acts *= prepared.here
+    inflow = flows(by, acts, prepared.to_own, fleet.servers)
     acts *= by.mail[:, np.newaxis]
     starts = np.searchsorted(by.week, np.arange(by.n_weeks + 1))
     whole = np.einsum("gk,gk->k", acts, hazard)
@@ -217,13 +253,7 @@ def _returned(prepared: Prepared, schedule: Schedule, kept: Floats, hazard: Floa
     for earlier, times in pairwise(fleet.grid.half_years):
         before[times] = np.einsum("gk,g->k", acts[:, times], hazard[:, earlier.stop - 1])
     weekly = np.add.reduceat(np.stack([whole - before, before, acts.sum(axis=0)]), starts, axis=1)
-    own, ones_before = weekly[:2] / np.maximum(weekly[2], 1e-300)
-    length = max(int(schedule.starts[-1]), DAYS_PER_WEEK * (len(by.hazard) + 2))
-    sums = _along_the_clock(schedule, length)
-    met = Clocked(
-        factor=sums(prepared.factors[schedule.levels]), delayed=sums(schedule.delayed), lost=sums(schedule.lost)
-    )
-    return course_of_returns(fleet, by, met, inflow, (own, ones_before))
+    return inflow, weekly[:2] / np.maximum(weekly[2], 1e-300)
 
 
 def _kept(prepared: Prepared, met: _Met, groups: slice | Ints) -> tuple[Floats, Floats]:
@@ -336,15 +366,18 @@ def expected_many(
     mail = np.add.reduceat(fleet.mail_a_day, firsts)
     found = np.empty((6, len(candidates)))
 
-    def one(place: int) -> None:
-        servers, risk, late, gone = course(prepared, candidates[place])
-        of_mail = [np.divide(each, mail, out=np.zeros_like(mail), where=mail > 0).max() for each in (late, gone)]
-        found[:, place] = risk.sum(), late.sum(), gone.sum(), servers[-1], *of_mail
+    def some(places: range) -> int:
+        for place, (servers, risk, late, gone) in zip(
+            places, courses(prepared, candidates[places.start : places.stop]), strict=True
+        ):
+            of_mail = [np.divide(each, mail, out=np.zeros_like(mail), where=mail > 0).max() for each in (late, gone)]
+            found[:, place] = risk.sum(), late.sum(), gone.sum(), servers[-1], *of_mail
+        return places.stop
 
     with ThreadPoolExecutor(threads) as pool:
-        for done, _ in enumerate(pool.map(one, range(len(candidates)), chunksize=1), start=1):
-            if done % 50 == 0 or done == len(candidates):
-                report(done)
+        parts = [range(at, min(at + _TOGETHER, len(candidates))) for at in range(0, len(candidates), _TOGETHER)]
+        for done in pool.map(some, parts):
+            report(done)
     return Totals(
         risk_left=found[0],
         delayed=found[1],

@@ -18,6 +18,7 @@ from enforcement.standpoint import Standpoint
 # Clocks are known as far as any schedule reaches; what these stages would do is not looked at.
 # Last sightings are pooled where they lie between these days before the standpoint; finer on a grid of single days.
 _POOLED: Final = {True: np.arange(7, 400, 14), False: np.array([7, 28])}
+_MANY_CLOCKS: Final = 60  # more of them are rounded to steps of the grid
 _ANY_STAGES: Final = (Stage(days=MOST_DAYS), Stage(block=60))
 
 
@@ -138,7 +139,7 @@ def expected_fleet(  # noqa: PLR0913 - all by name
     """Group the servers of a standpoint by what a policy's rules, cohorts and routes make of them, on a grid of steps.
 
     risk_by: the `rules` of another fleet of the standpoint, which say what a risk is; default: its own. Last sightings
-    are pooled, which moves results by about a thousandth.
+    are pooled, and many clocks on a coarse grid, which moves results by about a thousandth.
     """
     any_stages = policy.model_copy(update={"stages": _ANY_STAGES})
     look = outlook(at, any_stages, background, n_days=n_days, enforced=enforced)
@@ -149,12 +150,17 @@ def expected_fleet(  # noqa: PLR0913 - all by name
     lead = _leaders(look, is_free & may_pause)
     row = look.rows[0]
     table = look.plan.spells
-    own = np.stack([table.begins[row], table.clocks[row], table.noticed_from[row], table.still[row], *lead])
+    clocks = table.clocks[row]
+    if step > 1 and len(np.unique(clocks)) > _MANY_CLOCKS:
+        clocks = np.minimum((clocks + step // 2) // step * step, MOST_DAYS)
+    own = np.stack([table.begins[row], clocks, table.noticed_from[row], table.still[row], *lead])
     ways, spell = np.unique(own, axis=1, return_inverse=True)
     of = look.landed
     rules = np.concatenate([look.vulnerable_from[np.newaxis], of.after_missing, of.after_unsupported])
     risk = rules if risk_by is None else risk_by
-    landed = np.stack([of.ended, of.after_missing, of.after_unsupported, of.cohort_starts, risk[1:3], risk[3:5]])
+    landed = np.stack(
+        [np.maximum(of.ended, 0), of.after_missing, of.after_unsupported, of.cohort_starts, risk[1:3], risk[3:5]]
+    )
     classes, place = np.unique(landed.reshape(len(landed), -1), axis=1, return_inverse=True)
     seen = np.digitize(-look.seen, _POOLED[step == 1])
     keys = np.stack([*place.reshape(2, -1), spell.ravel(), look.since, look.ended, look.vulnerable_from, risk[0], seen])

@@ -177,7 +177,7 @@ def _updates(fleet: ExpectedFleet, assumptions: Assumptions, n_weeks: int) -> Fl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clocked:
-    """What stages bring, summed up along the clock of a spell from 0 on: (clocks + 1,) each."""
+    """What the stages of some schedules bring, summed up along the clock of a spell from 0: (schedules, clocks + 1)."""
 
     factor: Floats
     delayed: Floats
@@ -185,10 +185,12 @@ class Clocked:
 
 
 def flows(by: Returning, acts: Floats, supported: Floats, servers: Floats) -> Floats:
-    """Add up by week who exits into each class: (weeks, servers and mail, classes). acts: (groups, pieces)."""
+    """Add up by week who exits into each class: (weeks, servers and mail, classes).
+
+    acts, and supported, the share of them that lands in its own product: (groups, pieces).
+    """
     n_classes = len(by.subject)
     own = acts * supported
-    own *= by.exits.to_own[:, np.newaxis]
     starts = np.searchsorted(by.week, np.arange(by.n_weeks + 1))
     found = np.zeros((by.n_weeks + 1, 2, n_classes))
     for row, weight in enumerate((servers, by.mail)):
@@ -200,104 +202,126 @@ def flows(by: Returning, acts: Floats, supported: Floats, servers: Floats) -> Fl
     return found
 
 
-def course_of_returns(
-    fleet: ExpectedFleet, by: Returning, met: Clocked, inflow: Floats, hazards: tuple[Floats, Floats]
-) -> Floats:
+def course_of_returns(fleet: ExpectedFleet, by: Returning, met: Clocked, inflow: Floats, hazards: Floats) -> Floats:
     """Give what comes of them by piece: vulnerable servers, and messages at risk and delivered, delayed, lost.
 
-    hazards: by week, what those who act had summed up in the half-year, and in the ones before.
+    All arrays begin with schedules. inflow: as from `flows`; hazards: (schedules, 2, weeks), what those who act had
+    summed up in the half-year, and in the ones before. Returns (schedules, 4, pieces).
     """
     classes, n_weeks = fleet.classes, by.n_weeks
     (z, z_weights), (m, m_weights) = by.lasting, by.passing
     value = (z[:, np.newaxis] * m).ravel()
     weight = (z_weights[:, np.newaxis] * m_weights).ravel()
-    n_ages, n = len(by.hazard), len(classes.ended)
-    # Those who act come from where multipliers are high: as likely as the multiplier, and as having waited till then.
-    variance = by.passing_variance
-    z_each = np.repeat(z, len(m))
-    before = hazards[1][:, np.newaxis] * z_each
-    waited = np.exp(-before) if variance == 0 else (1 + before * variance) ** (-1 / variance)
-    of_acts = weight * value * np.exp(-hazards[0][:, np.newaxis] * value) * waited
-    of_acts /= np.maximum(of_acts.sum(axis=1, keepdims=True), 1e-300)
-    arriving = of_acts[:, np.newaxis, :, np.newaxis] * inflow[:, :, np.newaxis, :]  # (weeks, 2, nodes, classes)
-    state = np.zeros((2, len(value), n, 1 + n_ages))  # the first place: nothing is missing
+    n_ages, n, size = len(by.hazard), len(classes.ended), len(inflow)
+    arriving = _nodes_of_acts(by, value, weight, hazards)[:, :, np.newaxis, :, np.newaxis] * inflow[:, :, :, np.newaxis]
+    state = np.zeros((size, 2, len(value), n, 1 + n_ages))  # the first place: nothing is missing
     state[..., 0] = weight[:, np.newaxis] * by.clean[:, np.newaxis]
-    out = np.zeros((2, len(value), n, n_ages))
-    history = np.empty((n_weeks + 1, 2, n, 1 + n_ages))
-    out_history = np.zeros((n_weeks + 1, 2, n, n_ages))
+    out = np.zeros((size, 2, len(value), n, n_ages))
+    history = np.empty((size, n_weeks + 1, 2, n, 1 + n_ages))
     landing = np.zeros((n, 1 + n_ages))
     for place, age in enumerate(by.exits.ages):
         if age <= by.exits.oldest_week:
             landing[:, age + 1 if age else 0] += by.exits.shares[:, place]
     ends = np.where((classes.ended > 0) & (classes.ended <= fleet.n_days), -(-classes.ended // DAYS_PER_WEEK), -1)
-    state += arriving[0][..., np.newaxis] * landing
-    has_out, moves = bool((ends > 0).any()), bool(((classes.starts > 0) & (classes.starts <= fleet.n_days)).any())
+    has_out, moves = bool((ends > 0).any()), _moves(fleet)
+    out_history = np.zeros((size, n_weeks + 1, 2, n, n_ages)) if has_out else None
+    places = np.flatnonzero(landing.any(axis=0))
+    state[..., places] += arriving[:, 0, ..., np.newaxis] * landing[:, places]
     thinned = value[:, np.newaxis, np.newaxis] * by.exits.well[:, np.newaxis] * by.hazard
-    kept = np.exp(-thinned * _clocked(classes.missing_after, classes.starts, n_ages, met.factor, n_weeks, rest=1.0))
-    history[0] = state.sum(axis=1)
+
+    def keeps(week: int) -> Floats:
+        factor = _clocked(classes.missing_after, classes.starts, met.factor, (n_ages, week), rest=1.0)
+        return np.exp(-thinned * factor[:, np.newaxis, np.newaxis])
+
+    kept = keeps(n_weeks)
+    np.sum(state, axis=2, out=history[:, 0])
     for week in range(1, n_weeks + 1):
         if moves:
-            factor = _clocked(classes.missing_after, classes.starts, n_ages, met.factor, week, rest=1.0)
-            kept = np.exp(-thinned * factor)
+            kept = keeps(week)
         if week > 1 and (week - 1) % _HALF_YEAR == 0:
             state, out = _redrawn(state, m_weights), _redrawn(out, m_weights)
-        history[week] = state.sum(axis=1)
+        np.sum(state, axis=2, out=history[:, week])
         ages = state[..., 1:] * kept
-        landed = state[..., 1:].sum(axis=3) - ages.sum(axis=3) + arriving[week]
+        landed = arriving[:, week] + (state[..., 1:].sum(axis=4) - ages.sum(axis=4))
         coming = state[..., 0] * by.updates[week]
         state[..., 0] -= coming
-        ages *= by.here
-        state[..., 2:] = ages[..., :-1]
+        np.multiply(ages[..., :-1], by.here[:-1], out=state[..., 2:])
         state[..., 1] = coming
-        state += landed[..., np.newaxis] * landing
-        if has_out:
-            out_history[week] = out.sum(axis=1)
-            out = _step_out(by, fleet, met, week, (out, state, landing, value))
+        state[..., places] += landed[..., np.newaxis] * landing[:, places]
+        if out_history is not None:
+            np.sum(out, axis=2, out=out_history[:, week])
+            out = _step_out(fleet, by, met, week, (out, state, landing, value))
             for place in np.flatnonzero(ends == week).tolist():
-                out[:, :, place, 0] += state[:, :, place].sum(axis=2)
-                state[:, :, place] = 0
-    return _told(fleet, by, met, history[..., 1:], out_history if has_out else None)
+                out[..., place, 0] += state[..., place, :].sum(axis=3)
+                state[..., place, :] = 0
+    return _told(fleet, by, met, history[..., 1:], out_history)
+
+
+def _moves(fleet: ExpectedFleet) -> bool:
+    """Whether a cohort begins on the way."""
+    starts = fleet.classes.starts
+    return bool(((starts > 0) & (starts <= fleet.n_days)).any())
+
+
+def _nodes_of_acts(by: Returning, value: Floats, weight: Floats, hazards: Floats) -> Floats:
+    """Give how likely the multipliers of those who act are: (schedules, weeks, nodes).
+
+    As likely as they act, which is as the multiplier is high, and as they have waited till then.
+    """
+    variance = by.passing_variance
+    lasting = np.repeat(by.lasting[0], len(by.passing[0]))
+    before = hazards[:, 1, :, np.newaxis] * lasting
+    waited = np.exp(-before) if variance == 0 else (1 + before * variance) ** (-1 / variance)
+    found = weight * value * np.exp(-hazards[:, 0, :, np.newaxis] * value) * waited
+    return found / np.maximum(found.sum(axis=2, keepdims=True), 1e-300)
 
 
 def _redrawn(state: Floats, weights: Floats) -> Floats:
     """Draw the passing multiplier anew."""
-    parts = state.reshape(2, -1, len(weights), *state.shape[2:])
-    whole = parts.sum(axis=2, keepdims=True) * weights[:, np.newaxis, np.newaxis]
+    parts = state.reshape(*state.shape[:2], -1, len(weights), *state.shape[3:])
+    whole = parts.sum(axis=3, keepdims=True) * weights[:, np.newaxis, np.newaxis]
     return whole.reshape(state.shape)
 
 
 def _step_out(
-    by: Returning, fleet: ExpectedFleet, met: Clocked, week: int, parts: tuple[Floats, Floats, Floats, Floats]
+    fleet: ExpectedFleet, by: Returning, met: Clocked, week: int, parts: tuple[Floats, Floats, Floats, Floats]
 ) -> Floats:
     """Move those out of support a week on; who lands in the successor joins the state."""
     out, state, landing, value = parts
     classes = fleet.classes
-    factor = _clocked(classes.ended_after, classes.starts, len(by.unsupported), met.factor, week, rest=1.0)
+    factor = _clocked(classes.ended_after, classes.starts, met.factor, (out.shape[-1], week), rest=1.0)
     share = by.exits.leave_unsupported * by.exits.well[by.next]
-    kept = np.exp(-value[:, np.newaxis, np.newaxis] * share[:, np.newaxis] * by.unsupported * factor)
-    acts = (out * (1 - kept)).sum(axis=3)
-    for place, target in enumerate(by.next):
-        state[:, :, target] += acts[:, :, place, np.newaxis] * landing[target]
+    rate = share[:, np.newaxis] * by.unsupported * factor
+    kept = np.exp(-value[:, np.newaxis, np.newaxis] * rate[:, np.newaxis, np.newaxis])
+    left = out * kept
+    acts = (out - left).sum(axis=4)
+    for place, target in enumerate(by.next.tolist()):
+        state[..., target, :] += acts[..., place, np.newaxis] * landing[target]
     moved = np.zeros_like(out)
-    moved[..., 1:] = (out * kept * by.unsupported_here)[..., :-1]
+    np.multiply(left[..., :-1], by.unsupported_here[:-1], out=moved[..., 1:])
     return moved
 
 
-def _clocked(  # noqa: PLR0913 - what is met, by whom, when
-    after: Ints, starts: Ints, n_ages: int, sums: Floats, week: int, *, rest: float
-) -> Floats:
-    """Give the mean over each week of age of what the stages bring, `rest` where none is met yet: (classes, ages)."""
+def _clocked(after: Ints, starts: Ints, sums: Floats, when: tuple[int, int], *, rest: float) -> Floats:
+    """Give the mean over each week of age of what stages bring, `rest` where none is met: (schedules, classes, ages).
+
+    when: how many ages, and the week, which tells how long cohorts have been on.
+    """
+    n_ages, week = when
     first = np.arange(n_ages) * DAYS_PER_WEEK - after[:, np.newaxis]
     begun = np.maximum(week * DAYS_PER_WEEK - np.maximum(starts, 0), 0)[:, np.newaxis]
-    until = np.clip(np.minimum(first + DAYS_PER_WEEK, begun), 0, len(sums) - 1)
-    from_ = np.minimum(np.clip(np.minimum(first, begun - DAYS_PER_WEEK), 0, len(sums) - 1), until)
-    return (sums[until] - sums[from_] + rest * (DAYS_PER_WEEK - until + from_)) / DAYS_PER_WEEK
+    top = sums.shape[1] - 1
+    until = np.clip(np.minimum(first + DAYS_PER_WEEK, begun), 0, top)
+    before = np.minimum(np.clip(np.minimum(first, begun - DAYS_PER_WEEK), 0, top), until)
+    return (sums[:, until] - sums[:, before] + rest * (DAYS_PER_WEEK - until + before)) / DAYS_PER_WEEK
 
 
 def _told(fleet: ExpectedFleet, by: Returning, met: Clocked, ages: Floats, out: Floats | None) -> Floats:
     classes, n_weeks = fleet.classes, by.n_weeks
-    found = np.zeros((4, n_weeks + 1))
-    moves = bool(((classes.starts > 0) & (classes.starts <= fleet.n_days)).any())
+    found = np.zeros((len(ages), 4, n_weeks + 1))
+    weeks = (
+        [(week, slice(week, week + 1)) for week in range(n_weeks + 1)] if _moves(fleet) else [(n_weeks, slice(None))]
+    )
     for state, after, risk_after in (
         (ages, classes.missing_after, classes.risk_missing_after),
         (out, classes.ended_after, classes.risk_ended_after),
@@ -306,21 +330,20 @@ def _told(fleet: ExpectedFleet, by: Returning, met: Clocked, ages: Floats, out: 
             continue
         n_ages = state.shape[-1]
         is_vulnerable, is_risk = (_share_after(each, n_ages) for each in (after, risk_after))
-        spans = [(week, slice(week, week + 1)) for week in range(n_weeks + 1)] if moves else [(n_weeks, slice(None))]
-        found[0] += np.einsum("wca,ca->w", state[:, 0], is_vulnerable)
-        mail = state[:, 1]
-        found[1] += np.einsum("wca,ca->w", mail, is_risk)
-        touched = by.subject[:, np.newaxis]
-        for week, weeks in spans:
+        found[:, 0] += np.einsum("bwca,ca->bw", state[:, :, 0], is_vulnerable)
+        mail = state[:, :, 1]
+        found[:, 1] += np.einsum("bwca,ca->bw", mail, is_risk)
+        for week, span in weeks:
             late, gone = (
-                touched * _clocked(after, classes.starts, n_ages, sums, week, rest=0.0)
+                by.subject[:, np.newaxis] * _clocked(after, classes.starts, sums, (n_ages, week), rest=0.0)
                 for sums in (met.delayed, met.lost)
             )
-            found[1, weeks] -= np.einsum("wca,ca->w", mail[weeks], gone * is_risk)
-            found[2, weeks] += np.einsum("wca,ca->w", mail[weeks], late)
-            found[3, weeks] += np.einsum("wca,ca->w", mail[weeks], gone)
-    by_piece = found[:, by.week]
-    by_piece[1:] *= by.pattern
+            some = mail[:, span]
+            found[:, 1, span] -= np.einsum("bwca,bca->bw", some, gone * is_risk)
+            found[:, 2, span] += np.einsum("bwca,bca->bw", some, late)
+            found[:, 3, span] += np.einsum("bwca,bca->bw", some, gone)
+    by_piece = found[:, :, by.week]
+    by_piece[:, 1:] *= by.pattern
     return by_piece
 
 
