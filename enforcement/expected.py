@@ -29,6 +29,7 @@ from enforcement.survival import Survival
 from enforcement.verdict import Held, Sender
 
 _TOGETHER: Final = 8  # schedules that go through the mean field together, which costs less than one by one
+_LEAST: Final = 1e-12  # messages a day, of which no mean can be told
 MEASURES: Final = ("vulnerable_servers", "accepted_vulnerable", "delayed", "lost")
 
 
@@ -244,6 +245,7 @@ def _exits(prepared: Prepared, kept: Floats, hazard: Floats) -> tuple[Floats, Fl
     acts = np.empty_like(kept)
     acts[:, 0] = 1 - kept[:, 0]
     np.subtract(kept[:, :-1], kept[:, 1:], out=acts[:, 1:])
+    np.maximum(acts, 0, out=acts)  # the last bits of a table
     acts *= prepared.here
     inflow = flows(by, acts, prepared.to_own, fleet.servers)
     acts *= by.mail[:, np.newaxis]
@@ -253,7 +255,7 @@ def _exits(prepared: Prepared, kept: Floats, hazard: Floats) -> tuple[Floats, Fl
     for earlier, times in pairwise(fleet.grid.half_years):
         before[times] = np.einsum("gk,g->k", acts[:, times], hazard[:, earlier.stop - 1])
     weekly = np.add.reduceat(np.stack([whole - before, before, acts.sum(axis=0)]), starts, axis=1)
-    return inflow, weekly[:2] / np.maximum(weekly[2], 1e-300)
+    return inflow, np.divide(weekly[:2], weekly[2], out=np.zeros((2, by.n_weeks + 1)), where=weekly[2] > _LEAST)
 
 
 def _kept(prepared: Prepared, met: _Met, groups: slice | Ints) -> tuple[Floats, Floats]:

@@ -98,6 +98,27 @@ def frontier(
     )
 
 
+def frontier_picture(of: Frontier, *, at_most: int = 1_000) -> pl.DataFrame:
+    """Give the table of `charts_frontier.frontier_chart`: the front, policies placed, and others of the candidates.
+
+    Of those that are beaten or break bounds, at most so many, spread evenly over their order; note says how many.
+    """
+    rest = of.table.filter(~pl.col("on_front"))
+    every = max(1, -(-rest.height // at_most))
+    shown = rest.gather_every(every)
+    columns = ["number", "name", *OBJECTIVES, *(f"{name}_share" for name in OBJECTIVES), "stages"]
+    parts = [
+        (shown.select(columns), "beaten by another, or breaks a bound"),
+        (of.front.select(columns), "beaten by none"),
+        (of.placed.select(pl.lit(None, dtype=pl.Int64).alias("number"), *columns[1:]), "the base and shipped policies"),
+    ]
+    cut = "" if every == 1 else f"; of those beaten {shown.height:,} of {rest.height:,} are shown"
+    return pl.concat(
+        part.with_columns(kind=pl.lit(kind), label=pl.col("name") if place == 2 else pl.lit(""))
+        for place, (part, kind) in enumerate(parts)
+    ).with_columns(note=pl.lit(f"{of.front.height:,} of {of.table.height:,} candidates are beaten by none{cut}"))
+
+
 def _table(policies: Sequence[Policy], judged: Totals, bounds: Bounds) -> pl.DataFrame:
     objectives = {name: np.round(getattr(judged, name), _DECIMALS) for name in OBJECTIVES}
     table = pl.DataFrame(

@@ -111,7 +111,8 @@ def _supposed(guesses: list[Sourced], n: int) -> None:
     factors = any(each.key.startswith("factors.") for each in guesses)
     told = (
         f"{len(guesses)} of {n} numbers of the assumptions are guesses"
-        f"{', among them by how much faster people act under what a policy does' if factors else ''}. Every one is at its"
-        " value here, and servers that come back are followed on average; `rollout` follows each, and gives bands."
+        f"{', among them by how much faster people act under what a policy does' if factors else ''}. Every one"
+        " is at its value here, and servers that come back are followed on average; `rollout` follows each, and gives"
+        " bands."
     )
     sentences([told])

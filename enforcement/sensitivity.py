@@ -50,6 +50,28 @@ def sensitivity(
     )
 
 
+def tornado_picture(table: pl.DataFrame, *, at_most: int = 15) -> pl.DataFrame:
+    """Give the table of `charts_frontier.tornado`: two rows a figure, its low and its high end, widest swing first."""
+    top = table.head(at_most).filter(pl.col("swing") > 0)
+    ends = [
+        top.select(
+            "figure",
+            "answer",
+            "is_guess",
+            "value",
+            "swing",
+            place=pl.int_range(pl.len()),
+            end=pl.lit(f"at its {end} end"),
+            set_to=pl.col(end),
+            at=pl.col(f"at_{end}"),
+        )
+        for end in ("low", "high")
+    ]
+    label = pl.when(pl.col("is_guess")).then(pl.format("{} (guess)", "figure")).otherwise("figure")
+    note = "" if top.height == table.height else f"{top.height} of {table.height} figures that have a range"
+    return pl.concat(ends).with_columns(label=label, note=pl.lit(note)).sort("place", "end", descending=[False, True])
+
+
 def _with(assumptions: Assumptions, key: str, value: float) -> Assumptions:
     """Set a figure; shares and shapes stay within what the file may say, whatever the range's ends are."""
     if key.startswith("factors."):
