@@ -15,8 +15,8 @@ from enforcement.chance import spread, stream
 from enforcement.names import shown
 from enforcement.policy import Policy
 from enforcement.policy_problems import problem_line
-from enforcement.policy_text import policy_schema
-from enforcement.space import Bounds, Space, StageChoice
+from enforcement.policy_text import parse_policy, policy_schema
+from enforcement.space import Bounds, Space, StageChoice, parse_space
 
 MOST_FLEETS: Final = 24  # combinations of cohort starts and notices: each is a pass over the history
 _ORDER: Final = "(order)"  # keys of data in the making, which no policy has
@@ -59,6 +59,10 @@ def candidates(space: Space, base: Policy, *, at_most: int, seed: int) -> Candid
     """List the policies of a space: all of them, or as many drawn from it, each choice spread evenly (Latin hypercube).
 
     Raises LookupError when none is left, and when it names a cohort that the base lacks.
+
+    >>> listed = candidates(*_example(), at_most=100, seed=1)
+    >>> [stages_in_words(policy) for policy in listed.policies]
+    ['7d, b60', '14d, b60']
     """
     dimensions = list(_dimensions(space, base))
     n_combinations = prod(each.size for each in dimensions)
@@ -104,7 +108,11 @@ def candidates(space: Space, base: Policy, *, at_most: int, seed: int) -> Candid
 
 
 def said(of: Candidates) -> str:
-    """Say in words what became of the combinations."""
+    """Say in words what became of the combinations.
+
+    >>> said(candidates(*_example(), at_most=100, seed=1))
+    'all 3 combinations; 1 throttle or block earlier than the bounds allow'
+    """
     # In the order in which a combination is looked at.
     reasons = {
         f"are no policies, e.g. {of.invalid_because}": of.n_invalid,
@@ -230,11 +238,14 @@ def fleet_key(policy: Policy) -> str:
     True
     """
     told = {"name", "title", "author", "reference", "baseline", "stages", "window", "guardrails", "export", "pause"}
-    return policy.model_dump_json(exclude=told) + str(bool(policy.pause and policy.pause.days_per_year))
+    return policy.model_dump_json(exclude=told)
 
 
 def check_fleets(policies: Sequence[Policy]) -> None:
-    """Refuse more fleets than can be looked at."""
+    """Refuse more fleets than can be looked at.
+
+    >>> check_fleets(candidates(*_example(), at_most=100, seed=1).policies)
+    """
     n = len(set(map(fleet_key, policies)))
     if n > MOST_FLEETS:
         raise ValueError(
@@ -262,3 +273,15 @@ def stages_in_words(policy: Policy) -> str:
 
     parts = (" ".join(words(stage.days, stage.throttle, stage.block)) for stage in policy.stages)
     return ", ".join(part or "nothing" for part in parts)
+
+
+def _example() -> tuple[Space, Policy]:
+    text = """
+        schema_version = 1
+        name = "p"
+        rules = [{ name = "r", since = "missing_since" }]
+        cohorts = [{ name = "all", starts_on = 2026-01-01 }]
+        stages = [{ block = 60 }]
+    """
+    space = 'base = "p"\nstages = [{ days = [1, 7, 14] }, { block = 60 }]\n[bounds]\ndays_before_block = 7'
+    return parse_space(space, source="s.toml"), parse_policy(text, source="p.toml")

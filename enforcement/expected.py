@@ -3,8 +3,8 @@
 Every assumption is at its value. Exact, but for a table that is off by 1e-4, for what each server does first: the
 multipliers are summed over, the hazard is its own, retirement competes, some never respond, tenants pause or do not.
 A server that acts and lands on a build that is vulnerable too stays as it is, as if it had not acted. Those that land
-well and come back, and those that miss nothing yet, are a mean field (`returns`): about right, not exact. The
-simulation (`rollout`) follows every server, and tells how far results spread.
+well and come back, and those that miss nothing yet, are a mean field (`returns`): sums over a year come within some
+per cent. The simulation (`rollout`) follows every server, and tells how far results spread.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from enforcement.returns import Clocked, Exits, Returning, course_of_returns, ex
 from enforcement.survival import Survival
 from enforcement.verdict import Held, Sender
 
-_TOGETHER: Final = 8  # schedules that go through the mean field together, which costs less than one by one
+_TOGETHER: Final = 16  # schedules that go through the mean field together, which costs less than one by one
 _LEAST: Final = 1e-12  # messages a day, of which no mean can be told
 MEASURES: Final = ("vulnerable_servers", "accepted_vulnerable", "delayed", "lost")
 

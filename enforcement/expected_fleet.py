@@ -17,7 +17,7 @@ from enforcement.standpoint import Standpoint
 
 # Clocks are known as far as any schedule reaches; what these stages would do is not looked at.
 # Last sightings are pooled where they lie between these days before the standpoint; finer on a grid of single days.
-_POOLED: Final = {True: np.arange(7, 400, 14), False: np.array([7, 28])}
+_POOLED: Final = {True: np.arange(7, 400, 14), False: np.array([14])}
 _MANY_CLOCKS: Final = 60  # more of them are rounded to steps of the grid
 _ANY_STAGES: Final = (Stage(days=MOST_DAYS), Stage(block=60))
 
@@ -135,9 +135,11 @@ def expected_fleet(  # noqa: PLR0913 - all by name
     step: int = 1,
     risk_by: Ints | None = None,
     enforced: bool = True,
+    may_pause: bool | None = None,
 ) -> ExpectedFleet:
     """Group the servers of a standpoint by what a policy's rules, cohorts and routes make of them, on a grid of steps.
 
+    may_pause: whether schedules with planned pauses are judged on it; default: whether the policy grants any.
     risk_by: the `rules` of another fleet of the standpoint, which say what a risk is; default: its own. Last sightings
     are pooled, and many clocks on a coarse grid, which moves results by about a thousandth.
     """
@@ -146,13 +148,14 @@ def expected_fleet(  # noqa: PLR0913 - all by name
     grid = Grid.of(n_days, step)
     had = set(background.pauses["tenant"].to_list())
     is_free = np.array([name not in had for name in at.tenants])[look.tenant]
-    may_pause = policy.pause is not None and policy.pause.days_per_year > 0
-    lead = _leaders(look, is_free & may_pause)
+    if may_pause is None:
+        may_pause = policy.pause is not None and policy.pause.days_per_year > 0
     row = look.rows[0]
     table = look.plan.spells
     clocks = table.clocks[row]
     if step > 1 and len(np.unique(clocks)) > _MANY_CLOCKS:
         clocks = np.minimum((clocks + step // 2) // step * step, MOST_DAYS)
+    lead = _leaders(look, is_free & may_pause, clocks)
     own = np.stack([table.begins[row], clocks, table.noticed_from[row], table.still[row], *lead])
     ways, spell = np.unique(own, axis=1, return_inverse=True)
     of = look.landed
@@ -202,15 +205,13 @@ def _sums(group: Ints, by_weekday: Floats, n: int) -> Floats:
     return np.stack([np.bincount(group, weights=each, minlength=n) for each in by_weekday])
 
 
-def _leaders(look: Outlook, is_free: Bools) -> Sequence[Ints]:
+def _leaders(look: Outlook, is_free: Bools, clocks: Ints) -> Sequence[Ints]:
     """Give first day, clock and kind of each tenant's first server under enforcement; FAR: none that may pause.
 
     Whichever server is furthest on its clock comes first to every stage, whatever the stages are.
     """
     row = look.rows[0]
-    begins, clocks, kinds = (
-        each[row] for each in (look.plan.spells.begins, look.plan.spells.clocks, look.plan.spells.still)
-    )
+    begins, kinds = look.plan.spells.begins[row], look.plan.spells.still[row]
     start = begins - clocks
     order = np.lexsort((np.arange(len(row)), start, look.tenant))
     first = np.full(look.n_tenants, len(row) - 1)

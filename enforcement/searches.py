@@ -186,7 +186,13 @@ class _Fleets:
         key = fleet_key(policy)
         if key not in self._known:
             self._known[key] = expected_fleet(
-                self._at, policy, self._background, n_days=self._n_days, step=_STEP_DAYS, risk_by=self._risk_by
+                self._at,
+                policy,
+                self._background,
+                n_days=self._n_days,
+                step=_STEP_DAYS,
+                risk_by=self._risk_by,
+                may_pause=True,
             )
         return self._known[key]
 

@@ -1,4 +1,4 @@
-"""The frontier: nobody on it is beaten, everybody off it is; and the command from a space file to a policy that checks."""
+"""The frontier: nobody on it is beaten, all others are; and the command, from a space file to a policy that checks."""
 
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def test_from_a_space_to_a_policy_file_that_checks(store: Path, tmp_path: Path) 
     checked = run("check", mine)
     assert checked.returncode == 0, checked.stderr
     policy = parse_policy(mine.read_text(), source="mine.toml")
-    assert [stage.model_dump() for stage in policy.stages][0]["days"] == 14
+    assert policy.stages[0].days == 14
     assert policy.name == table["name"][2]
     assert policy.rules == load_policy("ninety-days").rules
     again = answer("frontier", space, "--store", store)
@@ -148,5 +148,5 @@ def test_other_bad_input(store: Path, tmp_path: Path) -> None:
     assert "No such file" in refused("frontier", tmp_path / "no.toml", "--store", store)
     line = refused("frontier", space, "--store", store, "--save", "99", tmp_path / "x.toml")
     assert "no candidate 99 (expected 1 to 16" in line
-    assert "no server in sight" in refused("frontier", space, "--store", store, "--as-of", "2020-01-01")
-    assert "no server in sight" in refused("sensitivity", "ninety-days", "--store", store, "--as-of", "2020-01-01")
+    assert "holds no hand-over" in refused("frontier", space, "--store", store, "--as-of", "2020-01-01")
+    assert "holds no hand-over" in refused("sensitivity", "ninety-days", "--store", store, "--as-of", "2020-01-01")
