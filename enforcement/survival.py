@@ -99,40 +99,40 @@ class Survival:
         own = np.diff(np.stack(ends, axis=1), axis=1, prepend=0.0)
         for number, times in enumerate(half_years):
             if number == 0:
-                kept[:, times] = self._between(self.first[np.newaxis], hazard[:, times])
+                kept[:, times] = self._between(self.first, hazard[:, times])
                 continue
             more = hazard[:, times] - ends[number - 1][:, np.newaxis]
             if number == 1:
-                kept[:, times] = self._between(self._second(own[:, 0]), more)
+                kept[:, times] = self._over_two(own[:, 0], more)
             else:
                 kept[:, times] = self._later(own[:, :number], more)
         return kept if not self.never else self.never + (1 - self.never) * kept
 
     def _between(self, table: Floats, hazard: Floats) -> Floats:
-        """Read a table, one for all rows or a line for each, at hazards."""
+        """Read a table at hazards."""
         place, least = self._places(hazard)
-        if len(table) > 1:
-            least += (np.arange(len(hazard)) * table.shape[1])[:, np.newaxis]
         found = table.take(least)
-        found *= 1 - place
-        least += 1
-        place *= table.take(least)
-        found += place
+        found += place * (table.take(least + 1) - found)
         return found
 
-    def _second(self, first: Floats) -> Floats:
-        """Give a line of the table of two half-years for each hazard of the first."""
-        place, least = self._places(first)
-        lines = self.second[least]
-        lines += place[:, np.newaxis] * (self.second[least + 1] - lines)
-        return lines
+    def _over_two(self, first: Floats, hazard: Floats) -> Floats:
+        """Read the table of two half-years at a hazard of the first for each row, and hazards of the second."""
+        upper, row = self._places(first)
+        place, least = self._places(hazard)
+        least += (row * _PLACES)[:, np.newaxis]
+        low = self.second.take(least)
+        low += place * (self.second.take(least + 1) - low)
+        least += _PLACES
+        high = self.second.take(least)
+        high += place * (self.second.take(least + 1) - high)
+        low += upper[:, np.newaxis] * (high - low)
+        return low
 
     def _later(self, before: Floats, hazard: Floats) -> Floats:
         """Sum over the lasting multiplier what is kept by the half-years before and by the hazard of this one."""
         found = np.zeros_like(hazard)
         for weight, row in zip(self.weights, self.rows, strict=True):
-            table = row[np.newaxis]
-            found += weight * self._between(table, before).prod(axis=1)[:, np.newaxis] * self._between(table, hazard)
+            found += weight * self._between(row, before).prod(axis=1)[:, np.newaxis] * self._between(row, hazard)
         return found
 
     def _places(self, hazard: Floats) -> tuple[Floats, Ints]:
