@@ -40,13 +40,23 @@ CORE = (  # values in, values out
         "patching",
         "pressure",
     ),
-    ("stage_sums", "standpoint", "fleet", "check", "export.calendar", "assumptions", "hazards"),  # and for all of them
-    ("outcomes", "response", "assumptions_text", "posterior"),
+    (
+        "stage_sums",
+        "standpoint",
+        "fleet",
+        "check",
+        "export.calendar",
+        "assumptions",
+        "hazards",
+        "space",
+        "policy_writing",
+    ),  # and for all of them
+    ("outcomes", "response", "assumptions_text", "posterior", "survival", "candidates"),
 )
 ANSWERS = (  # values in, what a person looks at out
     ("course", "acts", "patch_forecast"),
     ("exposed", "outlook"),
-    ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives"),
+    ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives", "expected_fleet"),
     (
         "explain",
         "comparison",
@@ -54,11 +64,13 @@ ANSWERS = (  # values in, what a person looks at out
         "charts_fleet",
         "charts_backtest",
         "charts_rollout",
+        "charts_frontier",
         "story_fleet",
         "rollout_days",
+        "returns",
     ),
-    ("rollout", "differences", "picture_tables", "policy_words", "story", "story_sources"),
-    ("story_policy", "rollout_bands"),
+    ("rollout", "expected", "differences", "picture_tables", "policy_words", "story", "story_sources"),
+    ("frontier", "sensitivity", "story_policy", "rollout_bands"),
     ("rollout_differences",),
 )
 RING = (  # files, the database, notebooks, the clock of the day
@@ -80,6 +92,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.lakes",),
     ("workbench", "intake", "seen_patching"),
     ("forecasts",),
+    ("searches",),
     ("provenance", "report_parameters", "backtested"),
     ("story_backtest", "story_rollout"),
     ("report_runs",),
@@ -87,9 +100,9 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("report",),
     ("answers",),
     ("terminal",),
-    ("printing_forecast", "commands.options"),
+    ("printing_forecast", "printing_frontier", "commands.options"),
     ("printing",),
-    ("commands.forecast",),
+    ("commands.forecast", "commands.frontier"),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}
