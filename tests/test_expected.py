@@ -167,6 +167,20 @@ def test_agrees_with_the_simulation_where_it_is_exact(seed: int) -> None:
             )
 
 
+def test_pauses_move_delays_as_in_the_simulation() -> None:
+    """Six in ten tenants pause 25 days once they are throttled: mail delayed and lost is that of the mean of draws."""
+    policy = load_policy("ninety-days").model_copy(update={"pause": PauseQuota(days_per_year=40)})
+    case = fleet(200, 200, policy, build=BEHIND)
+    at, assumptions, n = stands(case, AS_OF), quiet(Random(1), (1,)), 400
+    drawn = rollout(at, [("it", looks(at, case, n_days=120))], assumptions, Trial(n_draws=n, seed=2)).outcomes
+    found = expected(prepare(fleet_of(case, AS_OF, n_days=120), assumptions), stages_of(case)[0])
+    for measure in ("delayed", "lost"):
+        for span in (slice(30, 56), slice(56, 90), slice(90, 121)):
+            values = drawn[measure][0, :, span].sum(axis=1)
+            error = values.std() / np.sqrt(n)
+            assert abs(found[measure][span].sum() - values.mean()) <= 3 * error + 0.01, (measure, span)
+
+
 def test_the_mean_field_of_those_who_come_back_is_near_the_simulation() -> None:
     """With landings and updates as shipped, sums over a year are within 10 % of the mean of draws, servers within 3."""
     data = quiet(Random(1), (2,)).model_dump() | {"updates_per_year": exact(6.1), "off": ()}

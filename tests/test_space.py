@@ -70,6 +70,14 @@ def test_what_becomes_of_combinations_is_counted() -> None:
         assert held == sorted(held)
 
 
+def test_minutes_may_not_fall_unless_the_space_says_so() -> None:
+    """Neither the blocked ones, nor blocked and throttled together."""
+    second = "{ days = 5, throttle = [40, 5], block = [10, 20] }"
+    text = f"stages = [{{ days = 5, throttle = 10, block = 20 }}, {second}, {{ block = 60 }}]"
+    assert words(text) == ["5d t10 b20, 5d t40 b20, b60"]
+    assert len(words("minutes_may_fall = true\n" + text)) == 4
+
+
 def test_any_order_has_every_order_once() -> None:
     """Three stages come in six orders, the last one stays last."""
     found = words("""
