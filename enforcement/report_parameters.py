@@ -22,6 +22,7 @@ from enforcement import shipped
 from enforcement.forecasts import MOST_DAYS, MOST_DRAWS, Question
 from enforcement.policy import NO_POLICY, Policy
 from enforcement.rollout import Trial
+from enforcement.searches import MOST_CANDIDATES, Search
 from enforcement.workbench import Order, Setting
 
 NOTEBOOKS: Final = shipped.DATA.parent / "notebooks"
@@ -78,10 +79,23 @@ def _a_table(columns: str) -> Callable[[str], str]:
     return check
 
 
+def _found(name: str) -> Path:
+    """Give a path as it is from here, or from the project's folder, where notebooks are not."""
+    path = Path(name)
+    return path if path.exists() or not (_PROJECT / path).exists() else _PROJECT / path
+
+
+def _space(name: str) -> str:
+    if not _found(name).is_file():
+        raise ValueError(f"no such file (expected {_SPACE})")
+    return name
+
+
 def _policy_or_none(name: str | None) -> str | None:
     return name if name in (None, NO_POLICY) else _loads(shipped.load_policy)(name)
 
 
+_SPACE: Final = "the path of a TOML file that names a family of schedules"
 _POLICY: Final = "a policy: a shipped name, or the path of a TOML file"
 _A_DAY: Final = "a day, e.g. 2026-10-31, today or yesterday"
 PolicyName = Annotated[str, AfterValidator(_loads(shipped.load_policy))]
@@ -106,6 +120,7 @@ Policies = Annotated[
     Field(min_length=1, max_length=12, description=f"a list of 1 to 12 policies, each {_POLICY.partition(': ')[2]}"),
 ]
 Baseline = Annotated[str | None, AfterValidator(_policy_or_none), Field(description=f"{NO_POLICY}, or {_POLICY}")]
+HorizonDays = Annotated[int, Field(ge=1, le=MOST_DAYS, description=f"a whole number of days from 1 to {MOST_DAYS}")]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="a whole number from 0")]
 
 
@@ -120,8 +135,7 @@ class Asked(BaseModel):
     @property
     def store_path(self) -> Path:
         """The store: from here, or from the project's folder, where notebooks are not."""
-        path = Path(self.store)
-        return path if path.exists() or not (_PROJECT / path).exists() else _PROJECT / path
+        return _found(self.store)
 
     @property
     def setting(self) -> Setting:
@@ -212,7 +226,7 @@ class AskedReplay(Asked):
 class AskedAhead(Asked):
     """What is asked of the days to come: how far ahead, how often drawn, what is supposed."""
 
-    days: Annotated[int, Field(ge=1, le=MOST_DAYS, description=f"a whole number of days from 1 to {MOST_DAYS}")] = 365
+    days: HorizonDays = 365
     draws: Annotated[int, Field(ge=1, le=MOST_DRAWS, description=f"a whole number from 1 to {MOST_DRAWS}")] = 400
     seed: Seed = 1
 
@@ -240,6 +254,29 @@ class AskedRollout(AskedAhead):
         """The policies that the notebook reads."""
         named = [] if self.baseline in (None, NO_POLICY) else [self.baseline]
         return tuple(dict.fromkeys([*named, *self.policies]))
+
+
+class AskedFrontier(Asked):
+    """Parameters of frontier."""
+
+    space: Annotated[str, AfterValidator(_space), Field(description=_SPACE)] = "data/spaces/example.toml"
+    days: HorizonDays = 365
+    candidates: Annotated[
+        int, Field(ge=1, le=MOST_CANDIDATES, description=f"a whole number from 1 to {MOST_CANDIDATES}")
+    ] = 2_000
+    seed: Seed = 1
+    assumptions: AssumptionsName = "default"
+    pauses: PausesPath = None
+
+    @property
+    def search(self) -> Search:
+        """What is searched."""
+        return Search(space=_found(self.space), n_days=self.days, at_most=self.candidates, seed=self.seed)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files that the answer depends on beside the store and the catalogue, by their use."""
+        return super().files | {"space": _found(self.space)}
 
 
 class AskedCompare(AskedReplay, AskedAhead):
@@ -297,6 +334,7 @@ MODELS: Final[Mapping[str, type[Asked]]] = {
     "05_compare": AskedCompare,
     "06_export": AskedExport,
     "backtest": AskedBacktest,
+    "frontier": AskedFrontier,
 }
 
 

@@ -94,7 +94,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("forecasts",),
     ("searches",),
     ("provenance", "report_parameters", "backtested"),
-    ("story_backtest", "story_rollout"),
+    ("story_backtest", "story_rollout", "story_frontier"),
     ("report_runs",),
     ("report_kernel", "report_page"),
     ("report",),
