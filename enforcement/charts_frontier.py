@@ -49,8 +49,8 @@ def frontier_chart(table: pl.DataFrame, *, title: str = "Which schedules does no
         alt.Tooltip("lost_share:Q", title="share of all mail", format=SHARE),
     ]
     scale = alt.Scale(zero=False, nice=True)
-    x = alt.X("lost_share:Q", axis=alt.Axis(title="mail lost, of all mail", format=".0%", tickCount=8), scale=scale)
-    y = alt.Y("risk_left_share:Q", axis=alt.Axis(title="risk left, of all mail", format=".0%"), scale=scale)
+    x = alt.X("lost_share:Q", axis=alt.Axis(title="mail lost, of all mail", format=".1%", tickCount=8), scale=scale)
+    y = alt.Y("risk_left_share:Q", axis=alt.Axis(title="risk left, of all mail", format=".1%"), scale=scale)
     size = alt.Size(
         "delayed_share:Q",
         scale=alt.Scale(range=[12, 220], zero=True),
@@ -58,7 +58,7 @@ def frontier_chart(table: pl.DataFrame, *, title: str = "Which schedules does no
     )
     base = alt.Chart(table).encode(x=x, y=y)
     dots = base.mark_point(filled=True, opacity=0.85).encode(
-        size=size, color=colour("kind", _KINDS, legend=SQUARES), tooltip=tooltip
+        size=size, color=colour("kind", _KINDS, legend=alt.Legend(symbolType="square", labelLimit=300)), tooltip=tooltip
     )
     named = base.transform_filter(alt.datum.label != "").encode(text="label:N")
     look: dict[str, Any] = {"dx": 9, "align": "left", "fontWeight": 600}

@@ -101,22 +101,37 @@ def frontier(
 def frontier_picture(of: Frontier, *, at_most: int = 1_000) -> pl.DataFrame:
     """Give the table of `charts_frontier.frontier_chart`: the front, policies placed, and others of the candidates.
 
-    Of those that are beaten or break bounds, at most so many, spread evenly over their order; note says how many.
+    Of those that are beaten or break bounds, at most so many, spread evenly over their order, and of the policies
+    placed those near the candidates, so that these are not squeezed into a corner; note says what is left out.
     """
     rest = of.table.filter(~pl.col("on_front"))
     every = max(1, -(-rest.height // at_most))
     shown = rest.gather_every(every)
     columns = ["number", "name", *OBJECTIVES, *(f"{name}_share" for name in OBJECTIVES), "stages"]
+    is_near = _near(of.placed, of.table)
+    near = of.placed.filter(is_near)
     parts = [
         (shown.select(columns), "beaten by another, or breaks a bound"),
         (of.front.select(columns), "beaten by none"),
-        (of.placed.select(pl.lit(None, dtype=pl.Int64).alias("number"), *columns[1:]), "the base and shipped policies"),
+        (near.select(pl.lit(None, dtype=pl.Int64).alias("number"), *columns[1:]), "the base and shipped policies"),
     ]
     cut = "" if every == 1 else f"; of those beaten {shown.height:,} of {rest.height:,} are shown"
+    if far := of.placed.filter(~is_near)["name"].to_list():
+        cut += f"; outside of the picture: {', '.join(far)}"
     return pl.concat(
         part.with_columns(kind=pl.lit(kind), label=pl.col("name") if place == 2 else pl.lit(""))
         for place, (part, kind) in enumerate(parts)
     ).with_columns(note=pl.lit(f"{of.front.height:,} of {of.table.height:,} candidates are beaten by none{cut}"))
+
+
+def _near(placed: pl.DataFrame, table: pl.DataFrame) -> pl.Series:
+    """Tell which policies lie within the span of the candidates, or half of it beside, in risk left and mail lost."""
+    is_near = pl.Series([True] * placed.height, dtype=pl.Boolean)
+    for name in ("risk_left", "lost"):
+        low, high = (float(value) for value in table.select(pl.col(name).min(), pl.col(name).max().alias("max")).row(0))
+        room = max((high - low) / 2, 0.05 * abs(high))
+        is_near &= placed[name].is_between(low - room, high + room)
+    return is_near
 
 
 def _table(policies: Sequence[Policy], judged: Totals, bounds: Bounds) -> pl.DataFrame:

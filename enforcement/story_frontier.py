@@ -74,7 +74,13 @@ def placed(found: Searched) -> Piece:
     shown = _shares(found, of).select(
         "name", *_WORDS.values(), "keeps_bounds", beaten_by=pl.col("beaten_by").cast(pl.String).fill_null("none")
     )
-    return table(shown, name="placed", whole=of, rows=shown.height, note="the rules of the base say what a risk is")
+    return table(
+        shown,
+        name="placed",
+        whole=of,
+        rows=shown.height,
+        note="the rules of the base say what a risk is; far ones are not in the picture",
+    )
 
 
 def _shares(found: Searched, of: pl.DataFrame) -> pl.DataFrame:
