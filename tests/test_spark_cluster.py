@@ -204,6 +204,18 @@ def test_a_java_that_is_too_old(made_up: Path, tmp_path: Path) -> None:
     assert "too old" in told
 
 
+@pytest.mark.parametrize("folder", [None, ""])
+def test_yarn_without_its_settings(folder: str | None, made_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Spark needs to find YARN is named."""
+    expect_spark()
+    for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR"):
+        monkeypatch.delenv(name, raising=False)
+        if folder is not None:
+            monkeypatch.setenv(name, folder)
+    told = refused("--engine", "spark", "--master", "yarn", "--traffic", made_up)
+    assert told.endswith("(set HADOOP_CONF_DIR or YARN_CONF_DIR: the folder with yarn-site.xml)")
+
+
 def test_no_pyspark(made_up: Path, tmp_path: Path) -> None:
     """Without PySpark, the line says how to get it."""
     (tmp_path / "pyspark").mkdir()

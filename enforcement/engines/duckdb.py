@@ -17,6 +17,7 @@ from enforcement.engines.lake import MOST_MESSAGES, NO_DAY, Engine, Source, hist
 from enforcement.engines.layout import Layout, is_blank, listed, local_layout
 from enforcement.history import History
 from enforcement.importers.table_columns import COLUMNS
+from enforcement.names import excerpt
 from enforcement.store_connection import one_line
 
 _MEMORY: Final = "2GB"  # beyond it the engine spills to disk
@@ -42,9 +43,18 @@ def open_traffic(path: str, *, to_on: date | None = None) -> Iterator[History]:
         try:
             yield history_of(_raw(connection, layout), _engine(connection), source_of(layout, "duckdb"), to_on)
         except duckdb.Error as problem:
-            raise ValueError(f"{path}: {one_line(problem)}") from None
+            raise ValueError(_told(problem, layout)) from None
         finally:
             connection.close()
+
+
+def _told(problem: duckdb.Error, layout: Layout) -> str:
+    """Say which file cannot be read, once, and why."""
+    said = re.sub("^(?:Invalid Input|IO) Error: ", "", one_line(problem))
+    named = next((file for file in layout.files if f'"{file}"' in said), None)
+    if named is not None:
+        said = re.sub(f'(?: in Parquet)? file "{re.escape(named)}"', "", said)
+    return f"{named or layout.path}: cannot be read to its end ({excerpt(said)})"
 
 
 def source_of(layout: Layout, engine: str) -> Source:

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from enforcement.names import printable, shown
 
 _MASTERS: Final = r"local(\[.*\])?|local-cluster\[.*\]|spark://[^/\s]+|yarn|k8s://\S+"
+_YARN_FOLDERS: Final = ("HADOOP_CONF_DIR", "YARN_CONF_DIR")
+_NO_YARN: Final = f"yarn: its settings are missing (set {' or '.join(_YARN_FOLDERS)}: the folder with yarn-site.xml)"
 _CONNECT_SECONDS: Final = 5
 _IDLE_SECONDS: Final = 45  # how long work may wait while no worker serves
 _STOP_SECONDS: Final = 20
@@ -153,6 +155,9 @@ def _expect_master(master: str) -> None:
         raise SparkError(
             f"not a Spark master: {shown(master)} (expected local[*], spark://HOST:PORT, yarn or k8s://HOST:PORT)"
         )
+    folders = [os.environ[name] for name in _YARN_FOLDERS if name in os.environ]
+    if master == "yarn" and folders and not any(folders):
+        raise SparkError(_NO_YARN)  # Spark would look for it on this machine, for minutes
     if not master.startswith("spark://"):
         return
     found = []
@@ -217,6 +222,8 @@ def _java_trouble(log: IO[bytes], problem: BaseException) -> str:
     told = _tail(log)
     if "UnsupportedClassVersionError" in told or "Unrecognized option" in told or "module not found" in told.lower():
         return "this Java is too old for Spark (expected Java 17 or newer; set JAVA_HOME)"
+    if "HADOOP_CONF_DIR" in told:
+        return _NO_YARN
     said = [line for line in told.splitlines() if re.search(r"error|exception|not found|invalid", line, re.IGNORECASE)]
     return f"Spark's Java did not start ({printable((said or [str(problem)])[0].strip())[:200]})"
 
