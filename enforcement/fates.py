@@ -30,7 +30,11 @@ class Fates:
 
 
 def shares_of(senders: Sequence[Sender]) -> Floats:
-    """Give the share of each sender."""
+    """Give the share of each sender.
+
+    >>> shares_of([Sender(name="x", share=0.75, retry_minutes=(15,), gives_up_after_hours=48)]).tolist()
+    [0.75]
+    """
     return np.array([sender.share for sender in senders])
 
 
