@@ -2,14 +2,13 @@
 
 import ast
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,14 +18,30 @@ from pydantic import (
 )
 
 from enforcement import shipped
-from enforcement.forecasts import MOST_DAYS, MOST_DRAWS, Question
+from enforcement.forecasts import MOST_DRAWS, Question
 from enforcement.policy import NO_POLICY, Policy
+from enforcement.report_values import (
+    POLICY,
+    PROJECT,
+    AssumptionsName,
+    Baseline,
+    Day,
+    HistoryPath,
+    HorizonDays,
+    PausesPath,
+    Policies,
+    PolicyName,
+    Seed,
+    SpacePath,
+    found,
+    loads,
+    read_day,
+)
 from enforcement.rollout import Trial
 from enforcement.searches import MOST_CANDIDATES, Search
 from enforcement.workbench import Order, Setting
 
 NOTEBOOKS: Final = shipped.DATA.parent / "notebooks"
-_PROJECT: Final = shipped.DATA.parent
 _LONGEST_SHOWN: Final = 80
 _INJECTED: Final = "# Parameters"  # how papermill begins the cell in which it sets parameters
 
@@ -42,88 +57,6 @@ class ParameterError(ValueError):
         return str(self).splitlines()
 
 
-def _day(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if value in ("today", "yesterday"):
-        return datetime.now(tz=UTC).date() - timedelta(days=value == "yesterday")
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise ValueError from None  # what was expected is said with the parameter
-
-
-def _loads(load: Callable[[str], object]) -> Callable[[str], str]:
-    """Make a check out of something that loads: what it cannot load is no value."""
-
-    def check(value: str) -> str:
-        try:
-            load(value)
-        except OSError as error:
-            raise ValueError(error.strerror) from None
-        except LookupError as error:
-            raise ValueError(str(error)) from None
-        return value
-
-    return check
-
-
-def _a_table(columns: str) -> Callable[[str], str]:
-    """Make a check out of what a CSV file holds: there must be a file."""
-
-    def check(value: str) -> str:
-        if not Path(value).is_file():
-            raise ValueError(f"no such file (expected the path of a CSV file {columns})")
-        return value
-
-    return check
-
-
-def _found(name: str) -> Path:
-    """Give a path as it is from here, or from the project's folder, where notebooks are not."""
-    path = Path(name)
-    return path if path.exists() or not (_PROJECT / path).exists() else _PROJECT / path
-
-
-def _space(name: str) -> str:
-    if not _found(name).is_file():
-        raise ValueError(f"no such file (expected {_SPACE})")
-    return name
-
-
-def _policy_or_none(name: str | None) -> str | None:
-    return name if name in (None, NO_POLICY) else _loads(shipped.load_policy)(name)
-
-
-_SPACE: Final = "the path of a TOML file that names a family of schedules"
-_POLICY: Final = "a policy: a shipped name, or the path of a TOML file"
-_A_DAY: Final = "a day, e.g. 2026-10-31, today or yesterday"
-PolicyName = Annotated[str, AfterValidator(_loads(shipped.load_policy))]
-Day = Annotated[date | None, BeforeValidator(_day), Field(description=_A_DAY)]
-AssumptionsName = Annotated[
-    str,
-    AfterValidator(_loads(shipped.load_assumptions)),
-    Field(description="assumptions: a shipped name, or the path of a TOML file"),
-]
-PausesPath = Annotated[
-    Annotated[str, AfterValidator(_a_table("tenant,from,days"))] | None,
-    Field(description="the path of a CSV file tenant,from,days"),
-]
-_PATCHING: Final = "server,tenant,build,first_seen_at,last_seen_at,messages"
-HistoryPath = Annotated[
-    Annotated[str, AfterValidator(_a_table(_PATCHING))] | None,
-    Field(description=f"the path of a CSV file {_PATCHING}"),
-]
-
-Policies = Annotated[
-    list[PolicyName],
-    Field(min_length=1, max_length=12, description=f"a list of 1 to 12 policies, each {_POLICY.partition(': ')[2]}"),
-]
-Baseline = Annotated[str | None, AfterValidator(_policy_or_none), Field(description=f"{NO_POLICY}, or {_POLICY}")]
-HorizonDays = Annotated[int, Field(ge=1, le=MOST_DAYS, description=f"a whole number of days from 1 to {MOST_DAYS}")]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="a whole number from 0")]
-
-
 class Asked(BaseModel):
     """What every notebook may be asked: on which store, up to which day."""
 
@@ -135,7 +68,7 @@ class Asked(BaseModel):
     @property
     def store_path(self) -> Path:
         """The store: from here, or from the project's folder, where notebooks are not."""
-        return _found(self.store)
+        return found(self.store)
 
     @property
     def setting(self) -> Setting:
@@ -172,14 +105,14 @@ class AskedExplore(Asked):
 class AskedFleet(Asked):
     """Parameters of 01_fleet."""
 
-    policy: Annotated[PolicyName, Field(description=_POLICY)] = "ninety-days"
+    policy: Annotated[PolicyName, Field(description=POLICY)] = "ninety-days"
     from_on: Day = None
 
 
 class AskedPolicy(Asked):
     """Parameters of 02_policy."""
 
-    policy: Annotated[PolicyName, Field(description=_POLICY)] = "ninety-days"
+    policy: Annotated[PolicyName, Field(description=POLICY)] = "ninety-days"
     from_on: Day = None
     assumptions: AssumptionsName = "default"
     pauses: PausesPath = None
@@ -202,7 +135,7 @@ class AskedReplay(Asked):
     @model_validator(mode="after")
     def _with_baseline(self) -> Self:
         if self.against != NO_POLICY:
-            _loads(shipped.load_policy)(self.against)  # the one that the first policy names
+            loads(shipped.load_policy)(self.against)  # the one that the first policy names
         return self
 
     @property
@@ -259,7 +192,7 @@ class AskedRollout(AskedAhead):
 class AskedFrontier(Asked):
     """Parameters of frontier."""
 
-    space: Annotated[str, AfterValidator(_space), Field(description=_SPACE)] = "data/spaces/example.toml"
+    space: SpacePath = "data/spaces/example.toml"
     days: HorizonDays = 365
     candidates: Annotated[
         int, Field(ge=1, le=MOST_CANDIDATES, description=f"a whole number from 1 to {MOST_CANDIDATES}")
@@ -271,12 +204,12 @@ class AskedFrontier(Asked):
     @property
     def search(self) -> Search:
         """What is searched."""
-        return Search(space=_found(self.space), n_days=self.days, at_most=self.candidates, seed=self.seed)
+        return Search(space=found(self.space), n_days=self.days, at_most=self.candidates, seed=self.seed)
 
     @property
     def files(self) -> dict[str, Path]:
         """The files that the answer depends on beside the store and the catalogue, by their use."""
-        return super().files | {"space": _found(self.space)}
+        return super().files | {"space": found(self.space)}
 
 
 class AskedCompare(AskedReplay, AskedAhead):
@@ -293,7 +226,7 @@ class AskedBacktest(Asked):
 
     history: HistoryPath = None
     cuts: Annotated[
-        Annotated[list[Annotated[date, BeforeValidator(_day)]], Field(min_length=1, max_length=200)] | None,
+        Annotated[list[Annotated[date, BeforeValidator(read_day)]], Field(min_length=1, max_length=200)] | None,
         Field(description='a list of 1 to 200 days, e.g. ["2024-01-30"]'),
     ] = None
     seed: Seed = 1
@@ -321,7 +254,7 @@ class AskedExport(AskedPolicy):
     def order(self) -> Order:
         """Where the export goes."""
         name = shipped.load_policy(self.policy).name
-        out = Path(self.out) if self.out else _PROJECT / "reports" / "exports" / name
+        out = Path(self.out) if self.out else PROJECT / "reports" / "exports" / name
         return Order(out=out, override=self.override, revision=self.revision, run=self.run)
 
 

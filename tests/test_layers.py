@@ -92,7 +92,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.lakes",),
     ("workbench", "intake", "seen_patching"),
     ("forecasts",),
-    ("searches",),
+    ("searches", "report_values"),
     ("provenance", "report_parameters", "backtested"),
     ("story_backtest", "story_rollout", "story_frontier"),
     ("report_runs",),
