@@ -30,7 +30,7 @@ MEASURES: Final = {
     ),
     "delayed": ("messages delayed a day (week's mean)", "How much mail may come late?"),
     "lost": ("messages lost a day (week's mean)", "How much mail may be lost?"),
-    "tenants_hit": ("tenants with mail delayed or lost", "How many tenants may be hit?"),
+    "tenants_hit": ("tenants throttled or blocked", "How many tenants may be hit?"),
 }
 _HALO: Final[dict[str, Any]] = {"stroke": "#FFFFFF", "strokeWidth": 4, "strokeJoin": "round"}
 _MEANING: Final = "light bands hold nine of ten draws, dark ones half of them; the line is the middle"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from enforcement import shipped
 from enforcement.assumptions import Assumptions
+from enforcement.builds_to_come import not_applied
 from enforcement.comparison import Comparison
 from enforcement.history import History
 from enforcement.outlook import Outlook, outlook
@@ -29,11 +30,15 @@ RECORD_NAME: Final = "rollout.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What may happen, what it rests on, and what was supposed."""
+    """What may happen, what it rests on, and what was supposed.
+
+    not_applied: the rules of each policy that builds to come are not judged by.
+    """
 
     rollout: Rollout
     assumptions: Assumptions
     n_several: int
+    not_applied: dict[str, tuple[str, ...]]
     record: dict[str, Any]
 
 
@@ -70,17 +75,16 @@ def forecast(
     assumptions.expect_people(source=shipped.assumptions_file(setting.assumptions).name)
     loaded = [_loaded(policy) for policy in asked.policies]
     first = loaded[0] if baseline == NO_POLICY else _loaded(baseline)
-    named = [policy.name for policy in loaded if policy.name != first.name or baseline == NO_POLICY]
-    if len(set(named)) < len(named):
+    others = [policy for policy in loaded if baseline == NO_POLICY or policy != first]
+    names = [policy.name for policy in others] + ([] if baseline == NO_POLICY else [first.name])
+    if len(set(names)) < len(names):
         raise ValueError("two policies of one name (give each its own)")
     report("opening the history", 0, 0)
     with opened_history(setting) as history:
         at = _standpoint(history, first, setting)
         looks: list[tuple[str, Outlook]] = []
-        for policy, enforced in [(first, baseline != NO_POLICY), *((policy, True) for policy in loaded)]:
-            report(f"looking at {policy.name}", len(looks), len(loaded) + 1)
-            if enforced and policy.name in dict(looks):
-                continue
+        for policy, enforced in [(first, baseline != NO_POLICY), *((policy, True) for policy in others)]:
+            report(f"looking at {policy.name}", len(looks), len(others) + 1)
             look = outlook(at, policy, setting.background(), n_days=n_days, enforced=enforced, risk_by=first)
             looks.append((look.name, look))
         rests_on = {"traffic": history.fingerprint}
@@ -102,7 +106,13 @@ def forecast(
         "program": shipped.program_hash(),
         "inputs": rests_on,
     }
-    return Forecast(rollout=found, assumptions=assumptions, n_several=at.n_several, record=record)
+    return Forecast(
+        rollout=found,
+        assumptions=assumptions,
+        n_several=at.n_several,
+        not_applied={policy.name: rules for policy in (first, *others) if (rules := not_applied(policy))},
+        record=record,
+    )
 
 
 def _loaded(policy: str | Policy) -> Policy:
@@ -134,6 +144,7 @@ def forecast_answer(of: Forecast) -> list[dict[str, Any]]:
             "by_day": by_day.filter(policy=policy).drop("policy").to_dicts(),
             "totals": totals.filter(policy=policy).drop("policy").to_dicts(),
             "times": times.filter(policy=policy).drop("policy").to_dicts(),
+            "rules_not_applied_to_builds_to_come": of.not_applied.get(policy, ()),
             "guesses": [each._asdict() for each in of.assumptions.guesses()],
         }
         for place, policy in enumerate(found.policies)

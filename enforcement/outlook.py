@@ -2,26 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from typing import Final
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
 
 from enforcement.acts import Paths, paths
-from enforcement.builds import Evidence
-from enforcement.catalogue import PRODUCTS, Catalogue
+from enforcement.builds_to_come import SUCCESSOR, after_days, known_on
 from enforcement.chance import Bools, Floats, Ints
 from enforcement.course import Background, Course, course
 from enforcement.fates import DELAYED, EXPIRED, REJECTED, fates
 from enforcement.pauses import grant, still_spans
-from enforcement.policy import NO_POLICY, Phase, Policy, Since
+from enforcement.policy import NO_POLICY, Phase, Policy
 from enforcement.pressure import FAR, Level, Pressure, Spells, pressure
 from enforcement.standing import standings
 from enforcement.standpoint import ROUTES, Standpoint
-from enforcement.when import when_expression
-
-SUCCESSOR: Final = PRODUCTS[-1]  # where those land who leave their product
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +124,10 @@ def outlook(  # noqa: PLR0913 - a policy, and how it is looked at
     """
     if n_days < 1:
         raise ValueError(f"a forecast of {n_days} days (expected 1 or more)")
-    background = replace(background, catalogue=_known_on(background.catalogue, at.as_of))
+    background = replace(background, catalogue=known_on(background.catalogue, at.as_of))
     table = standings(at.history.builds, background.catalogue, policy)
     servers = at.servers.join(table.drop("build"), on="build_id", maintain_order="left")
-    products = servers["product"].to_list()
+    products, hops = servers["product"].to_list(), servers["hop"].to_list()
     since, ended, vulnerable_from = (
         at.day(servers[name], never=FAR) for name in ("missing_since", "unsupported_since", "vulnerable_from")
     )
@@ -178,8 +173,8 @@ def outlook(  # noqa: PLR0913 - a policy, and how it is looked at
     )
     ends = background.catalogue.support_ends.get(SUCCESSOR)
     successor_ended = FAR if ends is None else (ends - at.as_of).days + 1
-    after_missing, after_unsupported = _after_days(policy, products)
-    risk_after_missing, risk_after_unsupported = _after_days(risk_rules, products)
+    after_missing, after_unsupported = after_days(policy, products, hops)
+    risk_after_missing, risk_after_unsupported = after_days(risk_rules, products, hops)
     fate = fates(policy.stage_minutes, background.senders).expected(background.senders).mean(axis=1)
     found, on = _met(plan, 0)
     return Outlook(
@@ -221,22 +216,6 @@ def outlook(  # noqa: PLR0913 - a policy, and how it is looked at
 
 def _rules(policy: Policy) -> object:
     return policy.rules, policy.minimum_builds, policy.count_private_updates
-
-
-def _known_on(catalogue: Catalogue, day: date) -> Catalogue:
-    """Leave out the updates that came later: a build that is current on a day gets a simulated next one."""
-    return replace(
-        catalogue,
-        releases=tuple(
-            replace(release, is_security=release.is_security and release.released_on <= day)
-            for release in catalogue.releases
-        ),
-        exploits=tuple(
-            replace(exploit, fixes=tuple(fix for fix in exploit.fixes if fix.released_on <= day))
-            for exploit in catalogue.exploits
-            if exploit.listed_on <= day
-        ),
-    )
 
 
 def paused(of: Outlook, days: int) -> Outlook:
@@ -374,27 +353,3 @@ def _days_of_year(at: Standpoint, n_days: int) -> Ints:
     """Count the days before each day, from the standpoint on, in its calendar year."""
     days = [at.as_of + timedelta(days=day) for day in range(n_days + 1)]
     return np.array([day.timetuple().tm_yday - 1 for day in days])
-
-
-def _after_days(policy: Policy, products: Sequence[str]) -> tuple[Ints, Ints]:
-    """Give the days until a missing update, and the end of support, make builds vulnerable: (2, servers) each.
-
-    A rule's condition on more than the product is asked of a build of which the rest is not known.
-    """
-    every = sorted({*products, SUCCESSOR})
-    unknown = {name: pl.lit(None, dtype=pl.String) for name in ("line", "update", "kind", "build")}
-    dates = {str(since): pl.lit(None, dtype=pl.Date) for since in Since}
-    rows = pl.DataFrame({"product": every}).with_columns(
-        hop=pl.lit("smtp"), evidence=pl.lit(Evidence.EXACT.value), **unknown, **dates
-    )
-    own = [every.index(product) for product in products]
-    found = []
-    for since in (Since.MISSING_SINCE, Since.UNSUPPORTED_SINCE):
-        after = np.full(len(every), FAR)
-        for rule in policy.rules:
-            if rule.since is since:
-                holds = pl.lit(value=True) if rule.when is None else when_expression(rule.when)
-                applies = rows.select(pl.repeat(holds, pl.len()) if rule.when is None else holds).to_series()
-                after = np.where(applies.fill_null(value=False), np.minimum(after, rule.after_days), after)
-        found.append(np.stack([after[own], np.full(len(products), after[every.index(SUCCESSOR)])]))
-    return found[0], found[1]

@@ -16,7 +16,7 @@ _WORDS: Final = {
     "accepted_vulnerable": "risk left: messages of vulnerable servers delivered",
     "delayed": "messages delayed",
     "lost": "messages lost",
-    "tenants_hit": "tenants with mail delayed or lost, on the day with most",
+    "tenants_hit": "tenants throttled or blocked, on the day with most",
 }
 
 
@@ -122,6 +122,11 @@ def _assumed(of: Forecast) -> None:
         "No enforcement is visible in the data that rates were learnt from: what a policy's measures change is"
         " supposed, not seen."
     )
+    lines += [
+        f"{policy}: servers that have acted are not judged by {', '.join(rules)}, as too little is known of builds to"
+        " come; more of them may be vulnerable."
+        for policy, rules in of.not_applied.items()
+    ]
     if of.n_several:
         lines.append(f"{of.n_several:,} servers showed several builds on their last day; each counts as the highest.")
     sentences(lines)

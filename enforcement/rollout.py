@@ -27,7 +27,7 @@ class Rollout:
     """What may happen under some policies: outcomes[measure] is (policies, draws, days + 1), of MEASURES.
 
     times: (policies, draws, TIMES), the day by which so many of the servers vulnerable on day 0 are so no more,
-    inf when not by the last day. is_thin: too few servers or tenants to say much of shares.
+    inf when not by the last day.
     """
 
     policies: tuple[str, ...]

@@ -28,18 +28,6 @@ def bands(values: Floats, *, axis: int = 0) -> Floats:
         return np.concatenate([quantiles, np.mean(values, axis=axis, keepdims=False)[np.newaxis]])
 
 
-def difference(of: Rollout, policy: str, other: str) -> dict[str, Floats]:
-    """Give a policy's outcomes less another's, draw by draw: (draws, days + 1) of each measure."""
-    a, b = of.policies.index(policy), of.policies.index(other)
-    return {measure: values[a] - values[b] for measure, values in of.outcomes.items()}
-
-
-def share_better(of: Rollout, policy: str, other: str, measure: str) -> Floats:
-    """Give the share of draws, by day, in which a policy has less of a measure than another; ties count half."""
-    less = difference(of, policy, other)[measure]
-    return ((less < 0) + 0.5 * (less == 0)).mean(axis=0)
-
-
 def bands_frame(of: Rollout) -> pl.DataFrame:
     """Give the bands by day: policy, measure, day, date, low_90, low_50, median, high_50, high_90, mean."""
     return _bands_on(of, np.arange(of.n_days + 1))

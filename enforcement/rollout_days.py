@@ -11,7 +11,8 @@ from enforcement.lives import Lives, Spans
 from enforcement.outlook import Outlook
 from enforcement.pressure import ACCEPTED, FAR
 
-# What is counted of each day; messages a day are expected ones. Delayed and lost are never added up.
+# What is counted of each day; messages a day are expected ones. Delayed and lost are never added up. Tenants are hit
+# when one of their servers is in a stage that delays or loses mail, whether it sends some on that day or not.
 MEASURES: Final = ("vulnerable_servers", "vulnerable_tenants", "accepted_vulnerable", "delayed", "lost", "tenants_hit")
 
 

@@ -2,13 +2,13 @@
 
 from typing import Final
 
-import numpy as np
 import polars as pl
 
 from enforcement.chance import Floats
 from enforcement.rollout import Rollout
 from enforcement.rollout_bands import QUANTILES, SUMMED, bands
 
+_MEDIAN: Final = list(QUANTILES).index("median")
 # What is set against each other; less is better of each.
 COMPARED: Final = (*SUMMED, "tenants_hit", "vulnerable_servers")
 
@@ -41,8 +41,8 @@ def differences_frame(of: Rollout, against: str) -> pl.DataFrame:
                 {
                     "policy": policy,
                     "measure": measure,
-                    "value": float(np.median(values[place])),
-                    "against": float(np.median(values[base])),
+                    "value": float(bands(values[place])[_MEDIAN]),
+                    "against": float(bands(values[base])[_MEDIAN]),
                     **dict(zip((*QUANTILES, "mean"), bands(less).tolist(), strict=True)),
                     "share_of_draws": float(((less < 0) + 0.5 * (less == 0)).mean()),
                 }

@@ -14,6 +14,7 @@ from enforcement.history import History
 from enforcement.policy import Route
 from enforcement.schema import day_number
 
+_THURSDAY: Final = 3  # 1970-01-01 was one; Monday is 0
 WEEKS: Final = 8  # that a server's volume by weekday is taken from
 ROUTES: Final = tuple(str(route) for route in Route)
 
@@ -121,22 +122,29 @@ def _rank(builds: pl.Series) -> pl.Series:
 
 
 def _volume(days: pl.DataFrame, runs: pl.DataFrame, first: pl.DataFrame, as_of: date) -> Floats:
-    """Give messages a day by route, weekday and server, over its last weeks, or since it is known."""
+    """Give messages a day by route, weekday and server, over its last weeks, or since it is known.
+
+    A weekday that has not come since then has as many as the other days on average.
+    """
     today = day_number(as_of)
-    weeks = (
+    known = (
         runs.join(first.select(pl.col("server_id").cast(pl.Int32), "first"), on="server_id", maintain_order="left")
-        .select(((today - pl.col("first")) // 7 + 1).clip(1, WEEKS))
+        .select((today - pl.col("first") + 1).clip(1, 7 * WEEKS))
         .to_series()
         .to_numpy()
+        .astype(np.int64)
     )
     sums = (
         days.filter(pl.col("day") > today - 7 * WEEKS)
         .join(runs.select("server_id", "place"), on="server_id")
-        .with_columns(weekday=(pl.col("day") + 3) % 7)  # 1970-01-01 was a Thursday
+        .with_columns(weekday=(pl.col("day") + _THURSDAY) % 7)
         .group_by("route", "weekday", "place")
         .agg(pl.col("messages").sum())
     )
     found = np.zeros((len(ROUTES), 7, runs.height))
     route = sums["route"].replace_strict(list(ROUTES), list(range(len(ROUTES))), return_dtype=pl.Int64)
     found[route.to_numpy(), sums["weekday"].to_numpy(), sums["place"].to_numpy()] = sums["messages"].to_numpy()
-    return found / weeks
+    ago = ((today + _THURSDAY) % 7 - np.arange(7)[:, np.newaxis]) % 7  # days since each weekday came last
+    came = np.maximum(0, (known - 1 - ago) // 7 + 1)  # how often each came in the days known
+    on_average = found.sum(axis=1, keepdims=True) / known
+    return np.where(came > 0, found / np.maximum(came, 1), on_average)

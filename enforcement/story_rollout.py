@@ -17,7 +17,7 @@ MEASURE_WORDS: Final = {
     "accepted_vulnerable": "vulnerable messages delivered",
     "delayed": "messages delayed",
     "lost": "messages lost",
-    "tenants_hit": "tenants with mail delayed or lost, on the day with most",
+    "tenants_hit": "tenants throttled or blocked, on the day with most",
     "vulnerable_servers": "vulnerable servers on the last day",
 }
 _NAMES: Final = {
@@ -150,6 +150,20 @@ def compared(of: Forecast, against: str) -> Piece:
             )
         )
     return together(sentences) if sentences else said("There is nothing to compare.")
+
+
+def not_applied(of: Forecast) -> Piece:
+    """Say which rules builds to come are not judged by."""
+    told = [
+        said(
+            "{b_name}: servers that have acted are not judged by {rules}, as too little is known of builds to come; "
+            "more of them may be vulnerable.",
+            b_name=policy,
+            rules=", ".join(rules),
+        )
+        for policy, rules in of.not_applied.items()
+    ]
+    return listed(told) if told else said("Builds to come are judged by all rules.")
 
 
 def assumed(assumptions: Assumptions) -> Piece:

@@ -17,8 +17,8 @@ from reference_clock import cohort_of, enforce, grant, is_exempt, stage_at
 
 from enforcement import response
 from enforcement.builds import Build
+from enforcement.builds_to_come import SUCCESSOR
 from enforcement.catalogue import Catalogue
-from enforcement.outlook import SUCCESSOR
 from enforcement.policy import Policy
 from enforcement.response import Draws
 from enforcement.standing import standings
@@ -133,13 +133,19 @@ class World:
             if not rows or last is None:
                 continue
             row = max(rows, key=lambda one: (Build.parse(one["build"]), one["build_id"]))
-            weeks = min(8, (self.as_of - min(one.sent_at.date() for one in mail)).days // 7 + 1)
-            volumes = [[0.0] * 7, [0.0] * 7]
-            for one in mail:
-                if (self.as_of - one.sent_at.date()).days < 56:
-                    volumes[0][one.sent_at.weekday()] += one.messages / weeks
-                    if one.route in [str(route) for route in policy.routes]:
-                        volumes[1][one.sent_at.weekday()] += one.messages / weeks
+            begun = max(min(one.sent_at.date() for one in mail), self.as_of - timedelta(days=55))
+            known = [begun + timedelta(days=n) for n in range((self.as_of - begun).days + 1)]
+            taken = [(one, one.route in [str(route) for route in policy.routes])
+                     for one in mail if begun <= one.sent_at.date()]  # fmt: skip
+            volumes = []
+            for subject in (False, True):
+                counted = [one for one, is_subject in taken if is_subject or not subject]
+                on = {weekday: [day for day in known if day.weekday() == weekday] for weekday in range(7)}
+                volumes.append([
+                    sum(one.messages for one in counted if one.sent_at.weekday() == weekday) / len(on[weekday])
+                    if on[weekday] else sum(one.messages for one in counted) / len(known)
+                    for weekday in range(7)
+                ])  # fmt: skip
             server = Server(
                 name=name, tenant=tenant, place=0, tenant_place=0, product=row["product"],
                 since=self.number(row["missing_since"]), ended=self.number(row["unsupported_since"]),

@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 from worlds import answer, refused, run, store_of
 
+from enforcement.shipped import policy_file
+
 OLD = "15.0.1497.42"
 NEW = "15.2.2562.37"
 
@@ -120,6 +122,15 @@ def test_compare_says_how_sure_a_difference_is(store: Path) -> None:
     for measure in ("accepted_vulnerable", "lost"):
         row = told[measure]
         assert row["low_90"] <= row["low_50"] <= row["median"] <= row["high_50"] <= row["high_90"]
-        assert row["value"] == pytest.approx(medians["gentler"][measure], rel=0.05)
-        assert row["against"] == pytest.approx(medians["ninety-days"][measure], rel=0.05)
+        assert (row["value"], row["against"]) == (medians["gentler"][measure], medians["ninety-days"][measure])
     assert "ahead" not in answer("compare", "gentler", "stricter", "--store", store, "--draws", "0")[0]
+
+
+def test_two_policies_of_one_name_are_refused(store: Path, tmp_path: Path) -> None:
+    """One that is edited and keeps its name is not taken for the baseline; the same one named twice is one."""
+    edited = tmp_path / "mine.toml"
+    edited.write_text(policy_file("ninety-days").read_text(encoding="utf-8").replace("days = 30 ", "days = 5 "))
+    for names in (("ninety-days", edited), (edited, "--baseline", "ninety-days")):
+        assert "two policies of one name" in refused("rollout", *names, "--store", store)
+    same = answer("rollout", "ninety-days", "--baseline", "ninety-days", "--store", store, "--draws", "2")
+    assert [part["policy"] for part in same] == ["ninety-days"]

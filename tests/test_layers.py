@@ -42,6 +42,7 @@ CORE = (  # values in, values out
     ),
     (
         "stage_sums",
+        "builds_to_come",
         "standpoint",
         "fleet",
         "check",

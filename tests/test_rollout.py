@@ -1,13 +1,14 @@
 """The rollout beside a plain loop over days, beside closed forms, and held to what must be so."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from random import Random
 
 import numpy as np
 import pytest
 from agreement import Case, background, history_of
 from fleets import FIRST, LAST, TENANTS, lively
+from reference_clock import Message
 from reference_rollout import MEASURES, Slow, roll_slowly
 
 from enforcement.assumptions import Assumptions
@@ -117,3 +118,17 @@ def busy(rng: Random) -> Assumptions:
     data["pauses"]["share_of_tenants"] = {"value": 0.6, "source": "guess"}
     data["landing"]["unsupported_leave_product"] = {"value": 0.5, "source": "guess"}
     return Assumptions.model_validate(data)
+
+
+@pytest.mark.parametrize("n_known", [1, 3, 8, 30, 55, 56, 57, 100])
+def test_mail_ahead_is_that_of_the_days_known(n_known: int) -> None:
+    """A server that sends a message a day is expected to send one, however long it has been known."""
+    last = date(2026, 3, 18)
+    messages = [
+        Message(server="mx.a.example", build="15.1.2507.6", hop="smtp", route="direct", messages=1,
+                sent_at=datetime.combine(last - timedelta(days=day), time(10)))
+        for day in range(n_known)
+    ]  # fmt: skip
+    case = replace(lively(Random(1)), messages=messages, servers={"mx.a.example": "a.example"}, clock_starts=[])
+    volume = stands(case, last).volume
+    assert volume.sum(axis=0).tolist() == [[1.0]] * 7
