@@ -49,8 +49,8 @@ class Frontier:
     """Candidates judged and policies placed among them.
 
     table: a row a candidate: number (from 1), name, keeps_bounds, on_front, risk_left, delayed, lost (messages over the
-    horizon), each as a share of all mail, vulnerable_servers (at the horizon), highest_delayed and highest_lost (share
-    of a week's mail), and what it is: stages, starts, pause_days, notice_days. placed: the same of the base and others,
+    horizon), each as a share of all mail, vulnerable_servers (at the horizon), highest_delayed_of_a_week and
+    highest_lost_of_a_week (shares of its mail), and what it is: stages, starts, pause_days, notice_days. placed: the same of the base and others,
     with beaten_by: the number of a candidate on the front that beats it (null: none does).
     """
 
@@ -143,8 +143,8 @@ def _table(policies: Sequence[Policy], judged: Totals, bounds: Bounds) -> pl.Dat
             **objectives,
             **{f"{name}_share": values / judged.mail for name, values in objectives.items()},
             "vulnerable_servers": judged.vulnerable_servers,
-            "highest_delayed": judged.highest_delayed,
-            "highest_lost": judged.highest_lost,
+            "highest_delayed_of_a_week": judged.highest_delayed_of_a_week,
+            "highest_lost_of_a_week": judged.highest_lost_of_a_week,
             "stages": [stages_in_words(policy) for policy in policies],
             "starts": [", ".join(str(cohort.starts_on) for cohort in policy.cohorts) for policy in policies],
             "pause_days": [policy.pause.days_per_year if policy.pause else 0 for policy in policies],
@@ -156,8 +156,8 @@ def _table(policies: Sequence[Policy], judged: Totals, bounds: Bounds) -> pl.Dat
     limits = {
         "lost_share": bounds.lost_share_of_mail,
         "delayed_share": bounds.delayed_share_of_mail,
-        "highest_lost": bounds.lost_share_of_a_week,
-        "highest_delayed": bounds.delayed_share_of_a_week,
+        "highest_lost_of_a_week": bounds.lost_share_of_a_week,
+        "highest_delayed_of_a_week": bounds.delayed_share_of_a_week,
     }
     kept = [pl.col(column) <= limit for column, limit in limits.items() if limit is not None]
     return table.with_columns(keeps_bounds=pl.all_horizontal(kept) if kept else pl.lit(value=True))

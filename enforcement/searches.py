@@ -218,7 +218,8 @@ def _judged(
     order = np.argsort(np.concatenate([np.array(places) for places in by_fleet.values()]))
     columns = {
         name: np.concatenate([getattr(part, name) for part in parts])[order]
-        for name in ("risk_left", "delayed", "lost", "vulnerable_servers", "highest_delayed", "highest_lost")
+        for name in Totals.__slots__
+        if name != "mail"
     }
     return Totals(mail=parts[0].mail, **columns)
 

@@ -24,7 +24,7 @@ def sensitivity(
 
     Columns figure, value, low, high (the ends of its range), answer (at its value), at_low, at_high, swing (how far
     apart these two are), is_guess, source. measure: vulnerable (servers on the last day), or risk, delayed or lost
-    (messages over all days; the risk left are messages of vulnerable servers that are delivered).
+    (messages over all days to come; the risk left are messages of vulnerable servers that are delivered).
     """
     if measure not in MEASURES:
         raise ValueError(f"no measure {measure[:40]!r} (expected one of {', '.join(MEASURES)})")
@@ -32,7 +32,7 @@ def sensitivity(
 
     def answer(supposed: Assumptions) -> float:
         found = course(prepare(fleet, supposed), schedule)[row]
-        return float(found.sum() if is_sum else found[-1])
+        return float(found[1:].sum() if is_sum else found[-1])
 
     figures = {key: figure for key, figure in assumptions.figures().items() if figure.range90[0] < figure.range90[1]}
     at_value = answer(assumptions)

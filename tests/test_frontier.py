@@ -34,8 +34,8 @@ def totals(rows: list[tuple[float, float, float]], **more: list[float]) -> Total
         delayed=late,
         lost=gone,
         vulnerable_servers=zero,
-        highest_delayed=np.array(more.get("highest_delayed", zero)),
-        highest_lost=np.array(more.get("highest_lost", zero)),
+        highest_delayed_of_a_week=zero,
+        highest_lost_of_a_week=np.array(more.get("highest_lost_of_a_week", zero)),
         mail=1000.0,
     )
 
@@ -45,7 +45,7 @@ def a_frontier(bounds: Bounds | None = None) -> Frontier:
     shipped = [load_policy(name) for name in ("ninety-days", "gentler", "stricter", "block-only", "four-steps")]
     policies = [*shipped, load_policy("exploited-first")]
     others = [load_policy("ninety-days"), load_policy("gentler")]
-    judged = totals(rows, highest_lost=[0.3, 0.1, 0.1, 0.1, 0.1, 0.1])
+    judged = totals(rows, highest_lost_of_a_week=[0.3, 0.1, 0.1, 0.1, 0.1, 0.1])
     return frontier(policies, judged, bounds or Bounds(), others, totals([(5.0, 5.0, 5.0), (5.0, 7.0, 5.0)]))
 
 

@@ -37,7 +37,7 @@ def test_each_end_is_the_answer_with_that_figure_alone_changed(measure: str) -> 
     ).iter_rows():
         for value, told in ((low, at_low), (high, at_high)):
             found = course(prepare(known, assumed().with_value(figure, value)), schedule)[row]
-            assert told == pytest.approx(found.sum() if is_sum else found[-1])
+            assert told == pytest.approx(found[1:].sum() if is_sum else found[-1])
         assert swing == pytest.approx(abs(at_high - at_low))
     faster = table.filter(figure="hazards.supported[0]")
     assert faster["at_high"][0] < faster["answer"][0] < faster["at_low"][0]
