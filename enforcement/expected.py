@@ -49,8 +49,8 @@ class Prepared:
     """A fleet with assumptions, at their values, on which every schedule can be judged; (groups, pieces of the grid).
 
     hazard: summed up in each piece where nothing is met, before: until day 0; mail: messages of the policy's routes,
-    risk_mail: of all routes while a risk, risk_days: share of the piece's days that are, vulnerable: server-days; all
-    but retired servers; here: the share not retired. to_own: the share of acts that land in their own product.
+    risk_mail: of all routes while a risk, risk_days: share of the piece's days that are, vulnerable: server-days that are;
+    all but retired servers; here: the share not retired. to_own: the share of acts that land in their own product.
     """
 
     fleet: ExpectedFleet
@@ -135,7 +135,7 @@ def prepare(fleet: ExpectedFleet, assumptions: Assumptions) -> Prepared:
     is_risk = every >= fleet.risk_from[:, np.newaxis]
     mail = here * fleet.subject.T[:, fleet.weekdays]
     of_risk = here * fleet.volume.T[:, fleet.weekdays] * is_risk
-    servers = here * fleet.servers[:, np.newaxis] * (every >= fleet.vulnerable_from[:, np.newaxis])
+    servers = here * fleet.servers[:, np.newaxis] * is_risk
     pauses, factors, never = assumptions.pauses, assumptions.factors, assumptions.never_responds
     return Prepared(
         fleet=fleet,

@@ -284,6 +284,27 @@ def test_day_0_is_past(step: int, stages: tuple[Stage, ...], n_days: int, n_lost
     assert totals.highest_lost_of_a_week[0] == pytest.approx(highest, abs=1e-9)
 
 
+def lenient(case: Case) -> Case:
+    """The same under rules that call builds vulnerable 400 days after the update that they miss."""
+    rules = [
+        rule.model_copy(update={"after_days": 400}) if rule.name == "unpatched" else rule for rule in case.policy.rules
+    ]
+    return replace(case, policy=case.policy.model_copy(update={"name": "lenient", "rules": tuple(rules)}))
+
+
+def test_a_policy_placed_counts_as_vulnerable_what_the_base_does() -> None:
+    """Nobody acts: the lenient policy counts the base's vulnerable servers, now and on the way, as its rollout does."""
+    case = fleet(30, 10, load_policy("ninety-days"), build=BEHIND)
+    placed, nobody = lenient(case), supposed(hazards=flat(0.0), landing=leaves())
+    known = fleet_of(placed, AS_OF, n_days=60, risk_by=fleet_of(case, AS_OF, n_days=60).rules)
+    look = looks(stands(case, AS_OF), placed, n_days=60, risk_by=case.policy)
+    drawn = rollout(stands(case, AS_OF), [("it", look)], nobody, Trial(n_draws=1)).outcomes
+    found = expected(prepare(known, nobody), stages_of(placed)[0])
+    assert known.n_vulnerable == 30
+    np.testing.assert_allclose(found["vulnerable_servers"], drawn["vulnerable_servers"][0, 0])
+    assert found["vulnerable_servers"][-1] == pytest.approx(30)
+
+
 def test_a_coarse_grid_is_near_the_daily_one(busy: tuple[Case, Prepared, Prepared]) -> None:
     """Weeks instead of days move sums by a few per cent even on a handful of servers."""
     case, daily, weekly = busy
