@@ -350,7 +350,7 @@ class Totals:
     Day 0 is past, and a last week that is not whole is none, unless the horizon is shorter.
     """
 
-    risk_left: Floats
+    accepted_vulnerable: Floats
     delayed: Floats
     lost: Floats
     vulnerable_servers: Floats
@@ -391,7 +391,7 @@ def expected_many(
         for done in pool.map(some, parts):
             report(done)
     return Totals(
-        risk_left=found[0],
+        accepted_vulnerable=found[0],
         delayed=found[1],
         lost=found[2],
         vulnerable_servers=found[3],

@@ -13,7 +13,8 @@ from enforcement.expected import Totals
 from enforcement.policy import Policy
 from enforcement.space import Bounds
 
-OBJECTIVES: Final = ("risk_left", "delayed", "lost")  # the less the better; never added up
+# The less the better; never added up. With the words that people read.
+OBJECTIVES: Final = {"accepted_vulnerable": "risk left", "delayed": "delayed", "lost": "lost"}
 _DECIMALS: Final = 3  # of a message; less than that is rounding, and beats nobody
 
 
@@ -48,8 +49,8 @@ def beaten_by(point: Floats, points: Floats) -> Ints:
 class Frontier:
     """Candidates judged and policies placed among them.
 
-    table: a row a candidate: number (from 1), name, keeps_bounds, on_front, risk_left, delayed, lost (messages over the
-    horizon), each as a share of all mail, vulnerable_servers (at the horizon), highest_delayed_of_a_week and
+    table: a row a candidate: number (from 1), name, keeps_bounds, on_front, accepted_vulnerable (the risk left), delayed,
+    lost (messages over the horizon), each as a share of all mail, vulnerable_servers (at the horizon), highest_delayed_of_a_week and
     highest_lost_of_a_week (shares of its mail), and what it is: stages, starts, pause_days, notice_days. placed: the same of the base and others,
     with beaten_by: the number of a candidate on the front that beats it (null: none does).
     """
@@ -80,7 +81,7 @@ def frontier(
             f"none of {len(policies):,} candidates keeps the bounds on mail (the least lost is {100 * least[0]:.2f} %,"
             f" the least delayed {100 * least[1]:.2f} % of all mail)"
         )
-    points = table.select(OBJECTIVES).to_numpy()
+    points = table.select(*OBJECTIVES).to_numpy()
     on_front = np.zeros(len(points), dtype=np.bool_)
     on_front[keeps] = non_dominated(points[keeps])
     table = table.with_columns(on_front=pl.Series(on_front)).select(
@@ -88,7 +89,7 @@ def frontier(
     )
     best = np.flatnonzero(on_front)
     beside = _table(others, placed, bounds).drop("number")
-    beaters = [beaten_by(point, points[best]) for point in beside.select(OBJECTIVES).to_numpy()]
+    beaters = [beaten_by(point, points[best]) for point in beside.select(*OBJECTIVES).to_numpy()]
     numbers = [int(best[found[0]]) + 1 if len(found) else None for found in beaters]
     return Frontier(
         table=table,
@@ -127,7 +128,7 @@ def frontier_picture(of: Frontier, *, at_most: int = 1_000) -> pl.DataFrame:
 def _near(placed: pl.DataFrame, table: pl.DataFrame) -> pl.Series:
     """Tell which policies lie within the span of the candidates, or half of it beside, in risk left and mail lost."""
     is_near = pl.Series([True] * placed.height, dtype=pl.Boolean)
-    for name in ("risk_left", "lost"):
+    for name in ("accepted_vulnerable", "lost"):
         low, high = (float(value) for value in table.select(pl.col(name).min(), pl.col(name).max().alias("max")).row(0))
         room = max((high - low) / 2, 0.05 * abs(high))
         is_near &= placed[name].is_between(low - room, high + room)

@@ -253,7 +253,7 @@ def test_many_are_judged_as_each_alone(busy: tuple[Case, Prepared, Prepared]) ->
     done: list[int] = []
     totals = expected_many(prepared, several, done.append)
     np.testing.assert_allclose(totals.lost, [each[3, 1:].sum() for each in alone], rtol=1e-9)
-    np.testing.assert_allclose(totals.risk_left, [each[1, 1:].sum() for each in alone], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(totals.accepted_vulnerable, [each[1, 1:].sum() for each in alone], rtol=1e-9, atol=1e-9)
     assert done[-1] == len(several)
 
 
@@ -280,7 +280,7 @@ def test_day_0_is_past(step: int, stages: tuple[Stage, ...], n_days: int, n_lost
     totals = expected_many(prepare(fleet_of(case, AS_OF, n_days=n_days, step=step), nobody), stages_of(case))
     assert totals.mail == pytest.approx(30 * n_days)
     assert totals.lost[0] == pytest.approx(n_lost, abs=1e-9) == of_draws["lost"]
-    assert totals.risk_left[0] == pytest.approx(30 * n_days - n_lost) == of_draws["accepted_vulnerable"]
+    assert totals.accepted_vulnerable[0] == pytest.approx(30 * n_days - n_lost) == of_draws["accepted_vulnerable"]
     assert totals.highest_lost_of_a_week[0] == pytest.approx(highest, abs=1e-9)
 
 

@@ -30,7 +30,7 @@ def totals(rows: list[tuple[float, float, float]], **more: list[float]) -> Total
     risk, late, gone = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     zero = np.zeros(len(rows))
     return Totals(
-        risk_left=risk,
+        accepted_vulnerable=risk,
         delayed=late,
         lost=gone,
         vulnerable_servers=zero,
@@ -113,6 +113,11 @@ def test_from_a_space_to_a_policy_file_that_checks(store: Path, tmp_path: Path) 
     assert again["front"] == found["front"]
     told = run("frontier", space, "--store", store)
     assert "beaten by no other" in told.stdout
+    assert "risk left" in told.stdout
+    # What it writes has the names that measures have everywhere.
+    assert {"accepted_vulnerable", "delayed", "lost", "vulnerable_servers"} <= set(front.columns) & set(
+        found["front"][0]
+    )
     assert "guesses" in told.stdout
     assert max(map(len, told.stdout.splitlines())) <= 100
 
