@@ -31,8 +31,8 @@ def frontier_chart(table: pl.DataFrame, *, title: str = "Which schedules does no
     """Draw the risk left against the mail lost, a dot a candidate, larger where more mail is delayed.
 
     Columns: kind (beaten by another, or breaks a bound; beaten by none; the base and shipped policies), number (of a
-    candidate), name, risk_left, delayed, lost (messages), the same with _share (of all mail), stages (in words), label
-    (a name beside its dot, else empty), note (said below the title, the same in all rows).
+    candidate), name, accepted_vulnerable (the risk left), delayed, lost (messages), the same with _share (of all mail),
+    stages (in words), label (a name beside its dot, else empty), note (said below the title, the same in all rows).
     """
     if table.is_empty():
         return nothing(title)
@@ -41,8 +41,8 @@ def frontier_chart(table: pl.DataFrame, *, title: str = "Which schedules does no
         alt.Tooltip("name:N"),
         alt.Tooltip("number:Q", title="candidate", format=COUNT),
         alt.Tooltip("stages:N"),
-        alt.Tooltip("risk_left:Q", title="risk left: vulnerable, delivered", format=COUNT),
-        alt.Tooltip("risk_left_share:Q", title="share of all mail", format=SHARE),
+        alt.Tooltip("accepted_vulnerable:Q", title="risk left: vulnerable, delivered", format=COUNT),
+        alt.Tooltip("accepted_vulnerable_share:Q", title="share of all mail", format=SHARE),
         alt.Tooltip("delayed:Q", format=COUNT),
         alt.Tooltip("delayed_share:Q", title="share of all mail", format=SHARE),
         alt.Tooltip("lost:Q", format=COUNT),
@@ -50,7 +50,7 @@ def frontier_chart(table: pl.DataFrame, *, title: str = "Which schedules does no
     ]
     scale = alt.Scale(zero=False, nice=True)
     x = alt.X("lost_share:Q", axis=alt.Axis(title="mail lost, of all mail", format=".1%", tickCount=8), scale=scale)
-    y = alt.Y("risk_left_share:Q", axis=alt.Axis(title="risk left, of all mail", format=".1%"), scale=scale)
+    y = alt.Y("accepted_vulnerable_share:Q", axis=alt.Axis(title="risk left, of all mail", format=".1%"), scale=scale)
     size = alt.Size(
         "delayed_share:Q",
         scale=alt.Scale(range=[12, 220], zero=True),
@@ -71,7 +71,7 @@ def tornado(table: pl.DataFrame, unit: str, *, title: str = "Which assumption mo
 
     Columns: label (the figure, and whether it is a guess), place (its order), end (at its low end, at its high end),
     set_to (the figure there), at (the answer there), answer (with the figure at its value), value, swing (how far
-    apart the answers at both ends are), figure, is_guess, note (said below the title, the same in all rows).
+    apart the answers at both ends are), figure, is_guess, moves_too (figures that move with it), note (said below the title, the same in all rows).
     """
     if table.is_empty():
         return nothing(title)
@@ -93,6 +93,7 @@ def tornado(table: pl.DataFrame, unit: str, *, title: str = "Which assumption mo
             alt.Tooltip("answer:Q", title="answer at its value", format=COUNT),
             alt.Tooltip("swing:Q", title="from end to end", format=COUNT),
             alt.Tooltip("is_guess:N", title="a guess"),
+            alt.Tooltip("moves_too:N", title="moves too"),
         ],
     )
     middle = base.mark_tick(color=BASELINE_COLOUR, thickness=2, height=18).encode(x=x, y=y)

@@ -49,8 +49,8 @@ class Prepared:
     """A fleet with assumptions, at their values, on which every schedule can be judged; (groups, pieces of the grid).
 
     hazard: summed up in each piece where nothing is met, before: until day 0; mail: messages of the policy's routes,
-    risk_mail: of all routes while a risk, risk_days: share of the piece's days that are, vulnerable: server-days; all
-    but retired servers; here: the share not retired. to_own: the share of acts that land in their own product.
+    risk_mail: of all routes while a risk, risk_days: share of the piece's days that are, vulnerable: server-days that are;
+    all but retired servers; here: the share not retired. to_own: the share of acts that land in their own product.
     """
 
     fleet: ExpectedFleet
@@ -135,7 +135,7 @@ def prepare(fleet: ExpectedFleet, assumptions: Assumptions) -> Prepared:
     is_risk = every >= fleet.risk_from[:, np.newaxis]
     mail = here * fleet.subject.T[:, fleet.weekdays]
     of_risk = here * fleet.volume.T[:, fleet.weekdays] * is_risk
-    servers = here * fleet.servers[:, np.newaxis] * (every >= fleet.vulnerable_from[:, np.newaxis])
+    servers = here * fleet.servers[:, np.newaxis] * is_risk
     pauses, factors, never = assumptions.pauses, assumptions.factors, assumptions.never_responds
     return Prepared(
         fleet=fleet,
@@ -345,14 +345,17 @@ def expected(prepared: Prepared, schedule: Schedule) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What is expected over the whole horizon, (schedules,): messages, and the highest share of a piece's mail."""
+    """What is expected over the days to come, (schedules,): messages, and the highest shares of a week's mail.
 
-    risk_left: Floats
+    Day 0 is past, and a last week that is not whole is none, unless the horizon is shorter.
+    """
+
+    accepted_vulnerable: Floats
     delayed: Floats
     lost: Floats
     vulnerable_servers: Floats
-    highest_delayed: Floats
-    highest_lost: Floats
+    highest_delayed_of_a_week: Floats
+    highest_lost_of_a_week: Floats
     mail: float
 
 
@@ -363,17 +366,24 @@ def expected_many(
     threads: int = 2,
 ) -> Totals:
     """Judge many schedules; each as `course` would alone. vulnerable_servers: at the horizon."""
-    fleet = prepared.fleet
-    firsts = fleet.grid.ends - fleet.grid.sizes + 1
-    mail = np.add.reduceat(fleet.mail_a_day, firsts)
+    n_days, week = prepared.fleet.n_days, prepared.returning.week
+    mail_a_week = np.add.reduceat(prepared.fleet.mail_a_day[1:], np.arange(0, n_days, DAYS_PER_WEEK))
+    firsts = np.searchsorted(week, np.arange(1, len(mail_a_week) + 1))
+    whole = slice(max(1, n_days // DAYS_PER_WEEK))
     found = np.empty((6, len(candidates)))
+
+    def highest(messages: Floats) -> float:
+        """Give the highest share of a whole week's mail."""
+        weekly = np.add.reduceat(messages, firsts)[whole]
+        mail = mail_a_week[whole]
+        return float(np.divide(weekly, mail, out=np.zeros_like(mail), where=mail > 0).max())
 
     def some(places: range) -> int:
         for place, (servers, risk, late, gone) in zip(
             places, courses(prepared, candidates[places.start : places.stop]), strict=True
         ):
-            of_mail = [np.divide(each, mail, out=np.zeros_like(mail), where=mail > 0).max() for each in (late, gone)]
-            found[:, place] = risk.sum(), late.sum(), gone.sum(), servers[-1], *of_mail
+            found[:3, place] = [messages[1:].sum() for messages in (risk, late, gone)]
+            found[3:, place] = servers[-1], highest(late), highest(gone)
         return places.stop
 
     with ThreadPoolExecutor(threads) as pool:
@@ -381,11 +391,11 @@ def expected_many(
         for done in pool.map(some, parts):
             report(done)
     return Totals(
-        risk_left=found[0],
+        accepted_vulnerable=found[0],
         delayed=found[1],
         lost=found[2],
         vulnerable_servers=found[3],
-        highest_delayed=found[4],
-        highest_lost=found[5],
-        mail=float(mail.sum()),
+        highest_delayed_of_a_week=found[4],
+        highest_lost_of_a_week=found[5],
+        mail=float(mail_a_week.sum()),
     )

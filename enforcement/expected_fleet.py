@@ -93,8 +93,8 @@ class ExpectedFleet:
     """Groups of servers that share their course, (groups,), with their mail; whatever stages and assumptions say.
 
     spell: the row of `spells`; servers: how many; volume, subject: (weekdays, groups), messages a day of all routes and
-    of the policy's. since, ended: as in `Outlook`; vulnerable_from: by the policy; risk_from: by the rules that tell of
-    risk. own, successor: the class that it lands in, in its product and in the successor; groups go by both in order.
+    of the policy's. since, ended: as in `Outlook`; risk_from: when rules that tell of risk call them
+    vulnerable. own, successor: the class that it lands in, in its product and in the successor; groups go by both in order.
     seen: last sighting, group: the place, of each server. run: (kinds, days + 2), running days before each day;
     running_day: the days that run, in order. rules: what they say of each server, for others to tell of risk by.
     """
@@ -107,7 +107,6 @@ class ExpectedFleet:
     spell: Ints
     since: Ints
     ended: Ints
-    vulnerable_from: Ints
     risk_from: Ints
     classes: Classes
     own: Ints
@@ -166,10 +165,10 @@ def expected_fleet(  # noqa: PLR0913 - all by name
     )
     classes, place = np.unique(landed.reshape(len(landed), -1), axis=1, return_inverse=True)
     seen = np.digitize(-look.seen, _POOLED[step == 1])
-    keys = np.stack([*place.reshape(2, -1), spell.ravel(), look.since, look.ended, look.vulnerable_from, risk[0], seen])
+    keys = np.stack([*place.reshape(2, -1), spell.ravel(), look.since, look.ended, risk[0], seen])
     kinds, group = np.unique(keys, axis=1, return_inverse=True)
     group = group.ravel()
-    n = kinds.shape[1]
+    n, is_risk = kinds.shape[1], risk[0] <= 0
     run = np.zeros((len(look.plan.still_days), n_days + 2), dtype=np.int64)
     np.cumsum(~look.plan.still_days, axis=1, out=run[:, 1:])
     return ExpectedFleet(
@@ -184,8 +183,7 @@ def expected_fleet(  # noqa: PLR0913 - all by name
         spell=kinds[2],
         since=kinds[3],
         ended=kinds[4],
-        vulnerable_from=kinds[5],
-        risk_from=kinds[6],
+        risk_from=kinds[5],
         group=group,
         seen=look.seen,
         servers=np.bincount(group, minlength=n).astype(np.float64),
@@ -195,8 +193,8 @@ def expected_fleet(  # noqa: PLR0913 - all by name
         running_day=_running_days(look.plan.still_days),
         year_days=look.plan.year_days,
         rules=rules,
-        n_vulnerable=int(look.is_vulnerable.sum()),
-        n_vulnerable_tenants=len(np.unique(look.tenant[look.is_vulnerable])),
+        n_vulnerable=int(is_risk.sum()),
+        n_vulnerable_tenants=len(np.unique(look.tenant[is_risk])),
         mail_a_day=look.volume.sum(axis=1)[look.weekdays],
     )
 

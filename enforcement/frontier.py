@@ -13,7 +13,8 @@ from enforcement.expected import Totals
 from enforcement.policy import Policy
 from enforcement.space import Bounds
 
-OBJECTIVES: Final = ("risk_left", "delayed", "lost")  # the less the better; never added up
+# The less the better; never added up. With the words that people read.
+OBJECTIVES: Final = {"accepted_vulnerable": "risk left", "delayed": "delayed", "lost": "lost"}
 _DECIMALS: Final = 3  # of a message; less than that is rounding, and beats nobody
 
 
@@ -48,9 +49,9 @@ def beaten_by(point: Floats, points: Floats) -> Ints:
 class Frontier:
     """Candidates judged and policies placed among them.
 
-    table: a row a candidate: number (from 1), name, keeps_bounds, on_front, risk_left, delayed, lost (messages over the
-    horizon), each as a share of all mail, vulnerable_servers (at the horizon), highest_delayed and highest_lost (share
-    of a week's mail), and what it is: stages, starts, pause_days, notice_days. placed: the same of the base and others,
+    table: a row a candidate: number (from 1), name, keeps_bounds, on_front, accepted_vulnerable (the risk left), delayed,
+    lost (messages over the horizon), each as a share of all mail, vulnerable_servers (at the horizon), highest_delayed_of_a_week and
+    highest_lost_of_a_week (shares of its mail), and what it is: stages, starts, pause_days, notice_days. placed: the same of the base and others,
     with beaten_by: the number of a candidate on the front that beats it (null: none does).
     """
 
@@ -80,7 +81,7 @@ def frontier(
             f"none of {len(policies):,} candidates keeps the bounds on mail (the least lost is {100 * least[0]:.2f} %,"
             f" the least delayed {100 * least[1]:.2f} % of all mail)"
         )
-    points = table.select(OBJECTIVES).to_numpy()
+    points = table.select(*OBJECTIVES).to_numpy()
     on_front = np.zeros(len(points), dtype=np.bool_)
     on_front[keeps] = non_dominated(points[keeps])
     table = table.with_columns(on_front=pl.Series(on_front)).select(
@@ -88,7 +89,7 @@ def frontier(
     )
     best = np.flatnonzero(on_front)
     beside = _table(others, placed, bounds).drop("number")
-    beaters = [beaten_by(point, points[best]) for point in beside.select(OBJECTIVES).to_numpy()]
+    beaters = [beaten_by(point, points[best]) for point in beside.select(*OBJECTIVES).to_numpy()]
     numbers = [int(best[found[0]]) + 1 if len(found) else None for found in beaters]
     return Frontier(
         table=table,
@@ -127,7 +128,7 @@ def frontier_picture(of: Frontier, *, at_most: int = 1_000) -> pl.DataFrame:
 def _near(placed: pl.DataFrame, table: pl.DataFrame) -> pl.Series:
     """Tell which policies lie within the span of the candidates, or half of it beside, in risk left and mail lost."""
     is_near = pl.Series([True] * placed.height, dtype=pl.Boolean)
-    for name in ("risk_left", "lost"):
+    for name in ("accepted_vulnerable", "lost"):
         low, high = (float(value) for value in table.select(pl.col(name).min(), pl.col(name).max().alias("max")).row(0))
         room = max((high - low) / 2, 0.05 * abs(high))
         is_near &= placed[name].is_between(low - room, high + room)
@@ -143,8 +144,8 @@ def _table(policies: Sequence[Policy], judged: Totals, bounds: Bounds) -> pl.Dat
             **objectives,
             **{f"{name}_share": values / judged.mail for name, values in objectives.items()},
             "vulnerable_servers": judged.vulnerable_servers,
-            "highest_delayed": judged.highest_delayed,
-            "highest_lost": judged.highest_lost,
+            "highest_delayed_of_a_week": judged.highest_delayed_of_a_week,
+            "highest_lost_of_a_week": judged.highest_lost_of_a_week,
             "stages": [stages_in_words(policy) for policy in policies],
             "starts": [", ".join(str(cohort.starts_on) for cohort in policy.cohorts) for policy in policies],
             "pause_days": [policy.pause.days_per_year if policy.pause else 0 for policy in policies],
@@ -156,8 +157,8 @@ def _table(policies: Sequence[Policy], judged: Totals, bounds: Bounds) -> pl.Dat
     limits = {
         "lost_share": bounds.lost_share_of_mail,
         "delayed_share": bounds.delayed_share_of_mail,
-        "highest_lost": bounds.lost_share_of_a_week,
-        "highest_delayed": bounds.delayed_share_of_a_week,
+        "highest_lost_of_a_week": bounds.lost_share_of_a_week,
+        "highest_delayed_of_a_week": bounds.delayed_share_of_a_week,
     }
     kept = [pl.col(column) <= limit for column, limit in limits.items() if limit is not None]
     return table.with_columns(keeps_bounds=pl.all_horizontal(kept) if kept else pl.lit(value=True))

@@ -7,8 +7,10 @@ import polars as pl
 
 from enforcement.assumptions import Sourced
 from enforcement.candidates import said
+from enforcement.frontier import OBJECTIVES
 from enforcement.rollout_bands import FEWEST_SERVERS, FEWEST_TENANTS
 from enforcement.searches import Searched, Swings
+from enforcement.sensitivity import IGNORED
 from enforcement.terminal import Format, cell, sentences, show, write_answer
 
 _ROWS: Final = 20
@@ -38,12 +40,15 @@ def print_search(found: Searched, how: Format) -> None:
     places = np.unique(np.linspace(0, front.height - 1, min(_ROWS, front.height)).round().astype(np.int64))
     cut = "" if len(places) == front.height else f"; {len(places)} of {front.height:,}, evenly (--out DIR writes all)"
     title = f"Beaten by no other, in % of all {of.mail:,.0f} messages; stages: days, t throttled, b blocked min{cut}"
-    show(_shares(front[places.tolist()]).select("number", *_SHARES, "stages", *_varied(of.table)), title=title)
+    show(
+        _shares(front[places.tolist()]).select("number", *OBJECTIVES.values(), "stages", *_varied(of.table)),
+        title=title,
+    )
     placed = of.placed.with_columns(
         beaten_by=pl.when(pl.col("beaten_by").is_null()).then(pl.lit("none")).otherwise(pl.format("{}", "beaten_by"))
     )
     show(
-        _shares(placed).select("name", *_SHARES, "keeps_bounds", "beaten_by"),
+        _shares(placed).select("name", *OBJECTIVES.values(), "keeps_bounds", "beaten_by"),
         title="The base and the shipped policies among them; the rules of the base say what a risk is",
     )
     _supposed(found.assumptions.guesses(), len(found.assumptions.sourced()))
@@ -81,18 +86,21 @@ def print_swings(found: Swings, how: Format) -> None:
     )
     show(
         written.select("figure", "low", "value", "high", "at_low", "at_high", "swing", "is_guess"),
-        title=f"Each figure over its 90 % range, the others at their value: {unit}",
+        title=f"Each figure over its 90 % range, others at their value, factors in order: {unit}",
     )
+    if with_others := moving.filter(pl.col("moves_too") != "").select("figure", "moves_too").rows():
+        told = "; ".join(f"{figure} moves {others}" for figure, others in with_others)
+        sentences([f"Factors do not fall with harder measures, so some are not moved alone: {told}."])
     if still := table.height - moving.height:
-        sentences([f"{still} figures with a range do not move it: they widen bands, or nothing here meets them."])
+        sentences([f"{still} figures with a range do not move it: nothing here meets them."])
+    sentences([f"Not in this answer, as only bands have it: {', '.join(sorted(IGNORED))}."])
     _supposed(found.assumptions.guesses(), len(found.assumptions.sourced()))
 
 
-_SHARES: Final = ("risk_left", "delayed", "lost")
-
-
 def _shares(table: pl.DataFrame) -> pl.DataFrame:
-    percent = [pl.format("{} %", (100 * pl.col(f"{name}_share")).round(2)).alias(name) for name in _SHARES]
+    percent = [
+        pl.format("{} %", (100 * pl.col(f"{name}_share")).round(2)).alias(words) for name, words in OBJECTIVES.items()
+    ]
     return table.with_columns(percent)
 
 

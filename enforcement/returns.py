@@ -329,8 +329,8 @@ def _told(fleet: ExpectedFleet, by: Returning, met: Clocked, ages: Floats, out: 
         if state is None:
             continue
         n_ages = state.shape[-1]
-        is_vulnerable, is_risk = (_share_after(each, n_ages) for each in (after, risk_after))
-        found[:, 0] += np.einsum("bwca,ca->bw", state[:, :, 0], is_vulnerable)
+        is_risk = _share_after(risk_after, n_ages)
+        found[:, 0] += np.einsum("bwca,ca->bw", state[:, :, 0], is_risk)
         mail = state[:, :, 1]
         found[:, 1] += np.einsum("bwca,ca->bw", mail, is_risk)
         for week, span in weeks:

@@ -17,7 +17,7 @@ from enforcement.course import Background
 from enforcement.expected import Totals, expected_many, prepare, schedules
 from enforcement.expected_fleet import ExpectedFleet, expected_fleet
 from enforcement.forecasts import HORIZON_DAYS, MOST_DAYS
-from enforcement.frontier import Frontier, frontier
+from enforcement.frontier import OBJECTIVES, Frontier, frontier
 from enforcement.history import History
 from enforcement.policy import Policy
 from enforcement.policy_writing import policy_toml
@@ -155,7 +155,7 @@ def save_candidate(found: Searched, number: int, path: Path) -> Policy:
         raise LookupError(f"no candidate {number} (expected 1 to {len(policies):,}, as in the column number)")
     policy = policies[number - 1]
     row = found.frontier.table.row(number - 1, named=True)
-    of_mail = ", ".join(f"{words} {100 * row[f'{key}_share']:.1f} %" for key, words in _WORDS.items())
+    of_mail = ", ".join(f"{words} {100 * row[f'{key}_share']:.1f} %" for key, words in OBJECTIVES.items())
     heading = (
         f"Candidate {number} of {found.record['space']}, from {found.base.name}; seed {found.record['seed']}.\n"
         f"Expected over {found.record['days']} days from {found.record['as_of']}, of all mail: {of_mail}."
@@ -163,9 +163,6 @@ def save_candidate(found: Searched, number: int, path: Path) -> Policy:
     named = policy.model_copy(update={"title": "", "reference": f"candidate {number} of a frontier search"})
     path.write_text(policy_toml(named, heading=heading), encoding="utf-8", newline="\n")
     return named
-
-
-_WORDS: Final = {"risk_left": "risk left", "delayed": "delayed", "lost": "lost"}
 
 
 class _Fleets:
@@ -218,7 +215,8 @@ def _judged(
     order = np.argsort(np.concatenate([np.array(places) for places in by_fleet.values()]))
     columns = {
         name: np.concatenate([getattr(part, name) for part in parts])[order]
-        for name in ("risk_left", "delayed", "lost", "vulnerable_servers", "highest_delayed", "highest_lost")
+        for name in Totals.__slots__
+        if name != "mail"
     }
     return Totals(mail=parts[0].mail, **columns)
 

@@ -1,4 +1,7 @@
-"""Which assumption moves the answer most: each figure over its own 90 % range, the others at their value."""
+"""Which assumption moves the answer most: each figure over its own 90 % range, the others at their value.
+
+But for factors, which may not fall from a measure to a harder one: neighbours that would break that move along.
+"""
 
 from collections.abc import Callable
 from typing import Final
@@ -11,6 +14,8 @@ from enforcement.expected_fleet import ExpectedFleet
 
 # What can be asked for: the row of `course`, and whether days are summed up or the last one counts.
 MEASURES: Final = {"vulnerable": (0, False), "risk": (1, True), "delayed": (2, True), "lost": (3, True)}
+# An expected course has the same mean however servers of a tenant hang together: no range of this can move it.
+IGNORED: Final = frozenset({"patience_correlation"})
 
 
 def sensitivity(
@@ -20,11 +25,11 @@ def sensitivity(
     measure: str,
     report: Callable[[int, int], None] = lambda *_: None,
 ) -> pl.DataFrame:
-    """Give a row for each figure that has a range, the one that moves the answer most first.
+    """Give a row for each figure that has a range, but for those IGNORED, the one that moves the answer most first.
 
     Columns figure, value, low, high (the ends of its range), answer (at its value), at_low, at_high, swing (how far
-    apart these two are), is_guess, source. measure: vulnerable (servers on the last day), or risk, delayed or lost
-    (messages over all days; the risk left are messages of vulnerable servers that are delivered).
+    apart these two are), is_guess, source, moves_too (the other figures that do not stay at their value). measure: vulnerable (servers on the last day), or risk, delayed or lost
+    (messages over all days to come; the risk left are messages of vulnerable servers that are delivered).
     """
     if measure not in MEASURES:
         raise ValueError(f"no measure {measure[:40]!r} (expected one of {', '.join(MEASURES)})")
@@ -32,18 +37,24 @@ def sensitivity(
 
     def answer(supposed: Assumptions) -> float:
         found = course(prepare(fleet, supposed), schedule)[row]
-        return float(found.sum() if is_sum else found[-1])
+        return float(found[1:].sum() if is_sum else found[-1])
 
-    figures = {key: figure for key, figure in assumptions.figures().items() if figure.range90[0] < figure.range90[1]}
+    every = assumptions.figures()
+    figures = {
+        key: figure for key, figure in every.items() if figure.range90[0] < figure.range90[1] and key not in IGNORED
+    }
     at_value = answer(assumptions)
     rows = []
     for done, (key, figure) in enumerate(figures.items(), start=1):
         low, high = figure.range90
-        at_low, at_high = (answer(_with(assumptions, key, end)) for end in (low, high))
-        rows.append((key, figure.value, low, high, at_value, at_low, at_high, figure.is_guess, figure.source))
+        supposed = [_with(assumptions, key, end) for end in (low, high)]
+        at_low, at_high = map(answer, supposed)
+        moved = {name for each in supposed for name, at in each.figures().items() if at.value != every[name].value}
+        others = ", ".join(name for name in every if name in moved - {key})
+        rows.append((key, figure.value, low, high, at_value, at_low, at_high, figure.is_guess, figure.source, others))
         report(done, len(figures))
     schema = {"figure": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "answer": pl.Float64,
-              "at_low": pl.Float64, "at_high": pl.Float64, "is_guess": pl.Boolean, "source": pl.String}  # fmt: skip
+              "at_low": pl.Float64, "at_high": pl.Float64, "is_guess": pl.Boolean, "source": pl.String, "moves_too": pl.String}  # fmt: skip
     table = pl.DataFrame(rows, schema=schema, orient="row")
     return table.with_columns(swing=(pl.col("at_high") - pl.col("at_low")).abs()).sort(
         "swing", "figure", descending=[True, False]
@@ -58,6 +69,7 @@ def tornado_picture(table: pl.DataFrame, *, at_most: int = 15) -> pl.DataFrame:
             "figure",
             "answer",
             "is_guess",
+            "moves_too",
             "value",
             "swing",
             place=pl.int_range(pl.len()),
@@ -68,12 +80,18 @@ def tornado_picture(table: pl.DataFrame, *, at_most: int = 15) -> pl.DataFrame:
         for end in ("low", "high")
     ]
     label = pl.when(pl.col("is_guess")).then(pl.format("{} (guess)", "figure")).otherwise("figure")
-    note = "" if top.height == table.height else f"{top.height} of {table.height} figures that have a range"
-    return pl.concat(ends).with_columns(label=label, note=pl.lit(note)).sort("place", "end", descending=[False, True])
+    notes = [] if top.height == table.height else [f"{top.height} of {table.height} figures that have a range"]
+    if (top["moves_too"] != "").any():
+        notes.append("factors do not fall with harder measures: others move along to keep their order")
+    return (
+        pl.concat(ends)
+        .with_columns(label=label, note=pl.lit("; ".join(notes)))
+        .sort("place", "end", descending=[False, True])
+    )
 
 
 def _with(assumptions: Assumptions, key: str, value: float) -> Assumptions:
-    """Set a figure; shares and shapes stay within what the file may say, whatever the range's ends are."""
+    """Set a figure; a factor is no less than 1, whatever its range's end is, and others move to keep their order."""
     if key.startswith("factors."):
         value = max(1.0, value)
     return assumptions.with_value(key, value)

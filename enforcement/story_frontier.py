@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 
 from enforcement.candidates import said as looked_at
+from enforcement.frontier import OBJECTIVES
 from enforcement.pieces import Figure, Piece, count, figures, said, share, table, together
 from enforcement.searches import Searched
 
 _SHOWN: Final = 20
-_WORDS: Final = {"risk_left": "risk left", "delayed": "delayed", "lost": "lost"}
 
 
 def answer(found: Searched) -> Piece:
@@ -42,7 +42,7 @@ def figures_of(found: Searched) -> Piece:
             value=share(float(of.front[name].to_numpy().min(initial=np.inf)), of.mail),
             of=f"at the least, {share(float(of.front[name].to_numpy().max(initial=0)), of.mail)} at the most",
         )
-        for name, words in _WORDS.items()
+        for name, words in OBJECTIVES.items()
     ]
     return figures(
         [
@@ -63,7 +63,7 @@ def front(found: Searched) -> Piece:
     if not of.height:
         return said("No candidate keeps the bounds.")
     places = np.unique(np.linspace(0, of.height - 1, min(_SHOWN, of.height)).round().astype(np.int64))
-    shown = _shares(found, of[places.tolist()]).select("number", *_WORDS.values(), "stages", "pause_days")
+    shown = _shares(found, of[places.tolist()]).select("number", *OBJECTIVES.values(), "stages", "pause_days")
     note = f"{shown.height} of {of.height:,}, evenly; days on a server's clock, t throttled and b blocked minutes"
     return table(shown, name="front", whole=of, rows=shown.height, note=note)
 
@@ -72,7 +72,7 @@ def placed(found: Searched) -> Piece:
     """Place the base and the shipped policies among the candidates."""
     of = found.frontier.placed
     shown = _shares(found, of).select(
-        "name", *_WORDS.values(), "keeps_bounds", beaten_by=pl.col("beaten_by").cast(pl.String).fill_null("none")
+        "name", *OBJECTIVES.values(), "keeps_bounds", beaten_by=pl.col("beaten_by").cast(pl.String).fill_null("none")
     )
     return table(
         shown,
@@ -87,5 +87,5 @@ def _shares(found: Searched, of: pl.DataFrame) -> pl.DataFrame:
     mail = found.frontier.mail
     return of.with_columns(
         pl.col(name).map_elements(lambda messages: share(messages, mail), return_dtype=pl.String).alias(words)
-        for name, words in _WORDS.items()
+        for name, words in OBJECTIVES.items()
     )

@@ -22,6 +22,7 @@ SWINGS = pl.DataFrame(
         "is_guess": [True, False, True],
         "source": ["guess", "lists", "guess"],
         "swing": [30.0, 15.0, 0.0],
+        "moves_too": ["factors.noticed", "", ""],
     }
 )
 
@@ -43,7 +44,7 @@ def test_a_frontier_draws_each_candidate_and_names_the_policies_placed() -> None
     assert drawn["point"] == table.height
     assert drawn["text mark"] == 2 * 2
     assert not {key for node in _nodes(chart.to_dict()) for key in node} & COMPUTING
-    assert {"number", "stages", "risk_left", "delayed", "lost", "lost_share", "delayed_share"} <= told(chart)
+    assert {"number", "stages", "accepted_vulnerable", "delayed", "lost", "lost_share", "delayed_share"} <= told(chart)
     assert title_of(chart.to_dict()).endswith("?")
     assert "2 of 4 are shown" in svg(chart)
 
@@ -55,7 +56,8 @@ def test_a_tornado_has_two_bars_a_figure_the_widest_first_and_marks_guesses() ->
     picture = svg(chart)
     assert _marks(picture)["bar"] == 4
     assert not {key for node in _nodes(chart.to_dict()) for key in node} & COMPUTING
-    assert {"set_to", "at", "answer", "swing", "value"} <= told(chart)
+    assert {"set_to", "at", "answer", "swing", "value", "moves_too"} <= told(chart)
+    assert "others move along" in picture
     assert picture.index("factors.throttled (guess)") < picture.index(">hazards.supported[4]<")
     assert "2 of 3 figures" in picture
 

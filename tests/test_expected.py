@@ -28,6 +28,7 @@ from enforcement.expected_fleet import ExpectedFleet, Grid, expected_fleet
 from enforcement.policy import PauseQuota, Policy, Stage
 from enforcement.response import kept_after
 from enforcement.rollout import Trial, rollout
+from enforcement.rollout_bands import totals_frame
 from enforcement.shipped import load_assumptions, load_policy
 from enforcement.survival import Survival, gauss_nodes
 
@@ -243,7 +244,7 @@ def test_mail_is_never_more_than_there_is(busy: tuple[Case, Prepared, Prepared])
 
 
 def test_many_are_judged_as_each_alone(busy: tuple[Case, Prepared, Prepared]) -> None:
-    """Judged together, in threads, schedules come out as one by one; totals are sums over the pieces."""
+    """Judged together, in threads, schedules come out as one by one; totals are sums over the pieces to come."""
     case, _, prepared = busy
     policies = [case.policy, *map(load_policy, ("ninety-days", "gentler", "stricter", "block-only", "four-steps"))] * 3
     several = stages_of(case, *policies)
@@ -251,9 +252,57 @@ def test_many_are_judged_as_each_alone(busy: tuple[Case, Prepared, Prepared]) ->
     np.testing.assert_allclose(courses(prepared, several), alone, rtol=1e-9, atol=1e-9)
     done: list[int] = []
     totals = expected_many(prepared, several, done.append)
-    np.testing.assert_allclose(totals.lost, [each[3].sum() for each in alone], rtol=1e-9)
-    np.testing.assert_allclose(totals.risk_left, [each[1].sum() for each in alone], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(totals.lost, [each[3, 1:].sum() for each in alone], rtol=1e-9)
+    np.testing.assert_allclose(totals.accepted_vulnerable, [each[1, 1:].sum() for each in alone], rtol=1e-9, atol=1e-9)
     assert done[-1] == len(several)
+
+
+@pytest.mark.parametrize("step", [1, 7])
+@pytest.mark.parametrize(
+    ("stages", "n_days", "n_lost", "highest"),
+    [
+        ((Stage(days=56, block=60), Stage()), 7, 0, 0.0),  # all is blocked until day 0
+        ((Stage(days=63), Stage(block=60)), 10, 90, 0.0),  # and from day 8 on, in no whole week
+        ((Stage(days=56), Stage(days=7, block=60), Stage()), 10, 210, 1.0),
+        ((Stage(block=60),), 3, 90, 1.0),
+    ],
+)
+def test_day_0_is_past(step: int, stages: tuple[Stage, ...], n_days: int, n_lost: int, highest: float) -> None:
+    """Nobody acts, 30 messages a day, servers known for 55 days: totals are those of the days to come, as drawn."""
+    case = fleet(30, 10, load_policy("ninety-days").model_copy(update={"stages": stages}), build=BEHIND)
+    before = [timedelta(days=days) for days in range(56)]
+    daily = [replace(message, sent_at=message.sent_at - ago) for message in case.messages for ago in before]
+    case, nobody = replace(case, messages=daily), supposed(hazards=flat(0.0), landing=leaves())
+    drawn = rollout(
+        stands(case, AS_OF), [("it", looks(stands(case, AS_OF), case, n_days=n_days))], nobody, Trial(n_draws=1)
+    )
+    of_draws = dict(totals_frame(drawn).select("measure", "mean").iter_rows())
+    totals = expected_many(prepare(fleet_of(case, AS_OF, n_days=n_days, step=step), nobody), stages_of(case))
+    assert totals.mail == pytest.approx(30 * n_days)
+    assert totals.lost[0] == pytest.approx(n_lost, abs=1e-9) == of_draws["lost"]
+    assert totals.accepted_vulnerable[0] == pytest.approx(30 * n_days - n_lost) == of_draws["accepted_vulnerable"]
+    assert totals.highest_lost_of_a_week[0] == pytest.approx(highest, abs=1e-9)
+
+
+def lenient(case: Case) -> Case:
+    """The same under rules that call builds vulnerable 400 days after the update that they miss."""
+    rules = [
+        rule.model_copy(update={"after_days": 400}) if rule.name == "unpatched" else rule for rule in case.policy.rules
+    ]
+    return replace(case, policy=case.policy.model_copy(update={"name": "lenient", "rules": tuple(rules)}))
+
+
+def test_a_policy_placed_counts_as_vulnerable_what_the_base_does() -> None:
+    """Nobody acts: the lenient policy counts the base's vulnerable servers, now and on the way, as its rollout does."""
+    case = fleet(30, 10, load_policy("ninety-days"), build=BEHIND)
+    placed, nobody = lenient(case), supposed(hazards=flat(0.0), landing=leaves())
+    known = fleet_of(placed, AS_OF, n_days=60, risk_by=fleet_of(case, AS_OF, n_days=60).rules)
+    look = looks(stands(case, AS_OF), placed, n_days=60, risk_by=case.policy)
+    drawn = rollout(stands(case, AS_OF), [("it", look)], nobody, Trial(n_draws=1)).outcomes
+    found = expected(prepare(known, nobody), stages_of(placed)[0])
+    assert known.n_vulnerable == 30
+    np.testing.assert_allclose(found["vulnerable_servers"], drawn["vulnerable_servers"][0, 0])
+    assert found["vulnerable_servers"][-1] == pytest.approx(30)
 
 
 def test_a_coarse_grid_is_near_the_daily_one(busy: tuple[Case, Prepared, Prepared]) -> None:

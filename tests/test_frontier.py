@@ -30,12 +30,12 @@ def totals(rows: list[tuple[float, float, float]], **more: list[float]) -> Total
     risk, late, gone = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     zero = np.zeros(len(rows))
     return Totals(
-        risk_left=risk,
+        accepted_vulnerable=risk,
         delayed=late,
         lost=gone,
         vulnerable_servers=zero,
-        highest_delayed=np.array(more.get("highest_delayed", zero)),
-        highest_lost=np.array(more.get("highest_lost", zero)),
+        highest_delayed_of_a_week=zero,
+        highest_lost_of_a_week=np.array(more.get("highest_lost_of_a_week", zero)),
         mail=1000.0,
     )
 
@@ -45,7 +45,7 @@ def a_frontier(bounds: Bounds | None = None) -> Frontier:
     shipped = [load_policy(name) for name in ("ninety-days", "gentler", "stricter", "block-only", "four-steps")]
     policies = [*shipped, load_policy("exploited-first")]
     others = [load_policy("ninety-days"), load_policy("gentler")]
-    judged = totals(rows, highest_lost=[0.3, 0.1, 0.1, 0.1, 0.1, 0.1])
+    judged = totals(rows, highest_lost_of_a_week=[0.3, 0.1, 0.1, 0.1, 0.1, 0.1])
     return frontier(policies, judged, bounds or Bounds(), others, totals([(5.0, 5.0, 5.0), (5.0, 7.0, 5.0)]))
 
 
@@ -113,6 +113,11 @@ def test_from_a_space_to_a_policy_file_that_checks(store: Path, tmp_path: Path) 
     assert again["front"] == found["front"]
     told = run("frontier", space, "--store", store)
     assert "beaten by no other" in told.stdout
+    assert "risk left" in told.stdout
+    # What it writes has the names that measures have everywhere.
+    assert {"accepted_vulnerable", "delayed", "lost", "vulnerable_servers"} <= set(front.columns) & set(
+        found["front"][0]
+    )
     assert "guesses" in told.stdout
     assert max(map(len, told.stdout.splitlines())) <= 100
 
