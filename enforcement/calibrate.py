@@ -20,7 +20,7 @@ from enforcement.hazards import (
     blocks,
     gaps,
 )
-from enforcement.patch_forecast import Landings, landings
+from enforcement.patch_forecast import MULTIPLIERS_FROM, Landings, landings
 from enforcement.patching import NEVER, WEEK, Histories
 from enforcement.posterior import SHAPES, Posterior, posterior
 from enforcement.schema import day_from_number, day_number
@@ -30,7 +30,8 @@ N_DRAWS: Final = 2_000
 # Ages on arrival, in weeks: 0 is nothing missing; the others stand for spans that end at these weeks.
 _AGES: Final = (0, 1, 3, 8, 19, 39, 78)
 _AGES_UNTIL: Final = (2.0, 4.0, 13.0, 26.0, 52.0)
-_UPDATES_FROM_WEEKS: Final = 260  # before 2021 smtp hops showed hardly any
+_UPDATES_FROM_WEEKS: Final = 260
+_LEAST_UPDATES_WEEKS: Final = 26  # a rate counted in less than that says nothing
 _WEEKS_PER_YEAR: Final = 365.25 / 7
 _Z: Final = 1.6448536269514722
 
@@ -56,6 +57,7 @@ class Calibration:
     believed: Posterior
     supported: Landings
     unsupported: Landings
+    updates_from_on: date
     n_updates: int
     n_weeks: float
 
@@ -84,7 +86,7 @@ def calibrate(
     believed = posterior(data, rng=stream(seed), n_draws=N_DRAWS)
     counted = seen if isinstance(data, Risk) else data.filled(_mean_rates(believed, seen), stream(seed, 1))
     events, weeks = counted.by_cell
-    recently = max(first, last - _UPDATES_FROM_WEEKS * WEEK)
+    recently = _updates_from(first, last)
     n_updates = int(((known.updates >= recently) & (known.updates < last)).sum())
     at_risk_tenants = seen.weeks.sum(axis=(1, 2)) > 0
     is_in = known.seen_at >= first
@@ -99,6 +101,7 @@ def calibrate(
         believed=believed,
         supported=landings(known, first, is_supported=True),
         unsupported=landings(known, first, is_supported=False),
+        updates_from_on=day_from_number(int(recently)),
         n_updates=n_updates,
         n_weeks=(last - recently) / WEEK,
     )
@@ -116,7 +119,7 @@ def assumptions_of(found: Calibration, base: Assumptions, *, history: str) -> As
         value=_rounded(found.n_updates / found.n_weeks * _WEEKS_PER_YEAR),
         events=found.n_updates,
         weeks=_rounded(found.n_weeks),
-        source=f"security updates that smtp hops show, to {found.to_on}: the catalogue",
+        source=f"security updates that smtp hops show, {found.updates_from_on} to {found.to_on}: the catalogue",
     )
     return base.model_copy(update={
         "hazards": Rates(supported=cells[:N_SUPPORTED], unsupported=cells[N_SUPPORTED:]),
@@ -158,8 +161,14 @@ def calibration_answer(found: Calibration) -> dict[str, Any]:
             }
             for place, name in enumerate(SHAPES)
         },
-        "updates": {"n": found.n_updates, "weeks": float(round(found.n_weeks, 1))},
+        "updates": {"from": found.updates_from_on, "n": found.n_updates, "weeks": float(round(found.n_weeks, 1))},
     }  # fmt: skip
+
+
+def _updates_from(first: float, last: float) -> float:
+    """Give the day from which updates are counted: hops showed few of those released before MULTIPLIERS_FROM."""
+    recently = max(first, last - _UPDATES_FROM_WEEKS * WEEK)
+    return max(recently, MULTIPLIERS_FROM) if last - MULTIPLIERS_FROM >= _LEAST_UPDATES_WEEKS * WEEK else recently
 
 
 def _mean_rates(believed: Posterior, like: Risk) -> Floats:
