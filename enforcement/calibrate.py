@@ -32,6 +32,7 @@ _AGES: Final = (0, 1, 3, 8, 19, 39, 78)
 _AGES_UNTIL: Final = (2.0, 4.0, 13.0, 26.0, 52.0)
 _UPDATES_FROM_WEEKS: Final = 260
 _LEAST_UPDATES_WEEKS: Final = 26  # a rate counted in less than that says nothing
+_LEAST_RATE: Final = 1e-12  # a week: draws of a rate without events come down to nothing, which has no logarithm
 _WEEKS_PER_YEAR: Final = 365.25 / 7
 _Z: Final = 1.6448536269514722
 
@@ -122,7 +123,11 @@ def assumptions_of(found: Calibration, base: Assumptions, *, history: str) -> As
         source=f"security updates that smtp hops show, {found.updates_from_on} to {found.to_on}: the catalogue",
     )
     return base.model_copy(update={
-        "hazards": Rates(supported=cells[:N_SUPPORTED], unsupported=cells[N_SUPPORTED:]),
+        "hazards": Rates(
+            supported=cells[:N_SUPPORTED],
+            unsupported=cells[N_SUPPORTED:],
+            rate_correlation=_figure_of_correlation(found, source),
+        ),
         "multipliers": Multipliers(**shapes),
         "landing": _landing(found, base, source),
         "updates": None,
@@ -155,6 +160,7 @@ def calibration_answer(found: Calibration) -> dict[str, Any]:
             }
             for cell in range(N_CELLS)
         ],
+        "rate_correlation": rate_correlation(found),
         "multipliers": {
             f"{name}_shape": {
                 "value": float(shape_middle[place]), "low": float(shape_low[place]), "high": float(shape_high[place])
@@ -192,6 +198,22 @@ def _cells(found: Calibration, source: str) -> tuple[Cell, ...]:
             )
         )
     return tuple(made)
+
+
+def rate_correlation(found: Calibration) -> float:
+    """Give how alike rates are off their values: the mean correlation of their logarithms, over pairs of cells.
+
+    A pair counts by what it adds to the spread of the mean rate: by server-weeks times the standard deviations.
+    """
+    weights = found.server_weeks * found.believed.rates.std(axis=0)
+    pairs = np.outer(weights, weights)
+    np.fill_diagonal(pairs, 0)
+    alike = np.corrcoef(np.log(np.maximum(found.believed.rates, _LEAST_RATE)), rowvar=False)
+    return float(np.clip((alike * pairs).sum() / pairs.sum(), 0, 1)) if pairs.any() else 0.0
+
+
+def _figure_of_correlation(found: Calibration, source: str) -> Figure:
+    return Figure(value=_rounded(rate_correlation(found)), source=f"mean correlation of logarithms of rates: {source}")
 
 
 def _figure(draws: Floats, source: str) -> Figure:
