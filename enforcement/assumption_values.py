@@ -178,7 +178,16 @@ def bounded(low: float, high: float, words: str) -> Callable[[Figure], Figure]:
     return checked
 
 
+def _exact(figure: Figure) -> Figure:
+    if figure.low is not None or figure.events is not None:
+        raise problem("expected a value and a source alone: it is no number that is drawn")
+    return figure
+
+
 Share: TypeAlias = Annotated[Figure, AfterValidator(bounded(0, 0.999, "a share from 0 to 0.999"))]
 Factor: TypeAlias = Annotated[Figure, AfterValidator(bounded(1, 1_000, "a factor from 1 to 1000"))]
 Shape: TypeAlias = Annotated[Figure, AfterValidator(bounded(0.01, 1e6, "a Gamma shape from 0.01 to 1000000"))]
+Correlation: TypeAlias = Annotated[
+    Figure, AfterValidator(_exact), AfterValidator(bounded(0, 1, "a correlation from 0 to 1"))
+]
 Days: TypeAlias = Annotated[Figure, AfterValidator(bounded(1, 3_660, "a number of days from 1 to 3660"))]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from enforcement.assumption_values import Cell, Days, Factor, Figure, Shape, Share, Source, is_guess
+from enforcement.assumption_values import Cell, Correlation, Days, Factor, Figure, Shape, Share, Source, is_guess
 from enforcement.names import shown
 from enforcement.policy_problems import problem_line
 from enforcement.policy_text import read_toml, without_null
@@ -45,10 +45,15 @@ class SenderAssumption(_Part):
 
 
 class Rates(_Part):
-    """Rates by weeks since the first missing update, and out of support by weeks since the end of support."""
+    """Rates by weeks since the first missing update, and out of support by weeks since the end of support.
+
+    rate_correlation: how alike the rates are off their values, all of the section together; None: each by itself.
+    """
 
     supported: Annotated[tuple[Cell, ...], Field(min_length=1, max_length=50, strict=False)]
     unsupported: Annotated[tuple[Cell, ...], Field(min_length=1, max_length=50, strict=False)]
+
+    rate_correlation: Correlation | None = None
 
     @model_validator(mode="after")
     def _rises_from_0(self) -> Self:

@@ -20,7 +20,7 @@ from enforcement.hazards import (
     blocks,
     gaps,
 )
-from enforcement.patch_forecast import Landings, landings
+from enforcement.patch_forecast import MULTIPLIERS_FROM, Landings, landings
 from enforcement.patching import NEVER, WEEK, Histories
 from enforcement.posterior import SHAPES, Posterior, posterior
 from enforcement.schema import day_from_number, day_number
@@ -30,7 +30,9 @@ N_DRAWS: Final = 2_000
 # Ages on arrival, in weeks: 0 is nothing missing; the others stand for spans that end at these weeks.
 _AGES: Final = (0, 1, 3, 8, 19, 39, 78)
 _AGES_UNTIL: Final = (2.0, 4.0, 13.0, 26.0, 52.0)
-_UPDATES_FROM_WEEKS: Final = 260  # before 2021 smtp hops showed hardly any
+_UPDATES_FROM_WEEKS: Final = 260
+_LEAST_UPDATES_WEEKS: Final = 26  # a rate counted in less than that says nothing
+_LEAST_RATE: Final = 1e-12  # a week: draws of a rate without events come down to nothing, which has no logarithm
 _WEEKS_PER_YEAR: Final = 365.25 / 7
 _Z: Final = 1.6448536269514722
 
@@ -56,6 +58,7 @@ class Calibration:
     believed: Posterior
     supported: Landings
     unsupported: Landings
+    updates_from_on: date
     n_updates: int
     n_weeks: float
 
@@ -84,7 +87,7 @@ def calibrate(
     believed = posterior(data, rng=stream(seed), n_draws=N_DRAWS)
     counted = seen if isinstance(data, Risk) else data.filled(_mean_rates(believed, seen), stream(seed, 1))
     events, weeks = counted.by_cell
-    recently = max(first, last - _UPDATES_FROM_WEEKS * WEEK)
+    recently = _updates_from(first, last)
     n_updates = int(((known.updates >= recently) & (known.updates < last)).sum())
     at_risk_tenants = seen.weeks.sum(axis=(1, 2)) > 0
     is_in = known.seen_at >= first
@@ -99,6 +102,7 @@ def calibrate(
         believed=believed,
         supported=landings(known, first, is_supported=True),
         unsupported=landings(known, first, is_supported=False),
+        updates_from_on=day_from_number(int(recently)),
         n_updates=n_updates,
         n_weeks=(last - recently) / WEEK,
     )
@@ -116,10 +120,14 @@ def assumptions_of(found: Calibration, base: Assumptions, *, history: str) -> As
         value=_rounded(found.n_updates / found.n_weeks * _WEEKS_PER_YEAR),
         events=found.n_updates,
         weeks=_rounded(found.n_weeks),
-        source=f"security updates that smtp hops show, to {found.to_on}: the catalogue",
+        source=f"security updates that smtp hops show, {found.updates_from_on} to {found.to_on}: the catalogue",
     )
     return base.model_copy(update={
-        "hazards": Rates(supported=cells[:N_SUPPORTED], unsupported=cells[N_SUPPORTED:]),
+        "hazards": Rates(
+            supported=cells[:N_SUPPORTED],
+            unsupported=cells[N_SUPPORTED:],
+            rate_correlation=_figure_of_correlation(found, source),
+        ),
         "multipliers": Multipliers(**shapes),
         "landing": _landing(found, base, source),
         "updates": None,
@@ -152,14 +160,21 @@ def calibration_answer(found: Calibration) -> dict[str, Any]:
             }
             for cell in range(N_CELLS)
         ],
+        "rate_correlation": rate_correlation(found),
         "multipliers": {
             f"{name}_shape": {
                 "value": float(shape_middle[place]), "low": float(shape_low[place]), "high": float(shape_high[place])
             }
             for place, name in enumerate(SHAPES)
         },
-        "updates": {"n": found.n_updates, "weeks": float(round(found.n_weeks, 1))},
+        "updates": {"from": found.updates_from_on, "n": found.n_updates, "weeks": float(round(found.n_weeks, 1))},
     }  # fmt: skip
+
+
+def _updates_from(first: float, last: float) -> float:
+    """Give the day from which updates are counted: hops showed few of those released before MULTIPLIERS_FROM."""
+    recently = max(first, last - _UPDATES_FROM_WEEKS * WEEK)
+    return max(recently, MULTIPLIERS_FROM) if last - MULTIPLIERS_FROM >= _LEAST_UPDATES_WEEKS * WEEK else recently
 
 
 def _mean_rates(believed: Posterior, like: Risk) -> Floats:
@@ -183,6 +198,22 @@ def _cells(found: Calibration, source: str) -> tuple[Cell, ...]:
             )
         )
     return tuple(made)
+
+
+def rate_correlation(found: Calibration) -> float:
+    """Give how alike rates are off their values: the mean correlation of their logarithms, over pairs of cells.
+
+    A pair counts by what it adds to the spread of the mean rate: by server-weeks times the standard deviations.
+    """
+    weights = found.server_weeks * found.believed.rates.std(axis=0)
+    pairs = np.outer(weights, weights)
+    np.fill_diagonal(pairs, 0)
+    alike = np.corrcoef(np.log(np.maximum(found.believed.rates, _LEAST_RATE)), rowvar=False)
+    return float(np.clip((alike * pairs).sum() / pairs.sum(), 0, 1)) if pairs.any() else 0.0
+
+
+def _figure_of_correlation(found: Calibration, source: str) -> Figure:
+    return Figure(value=_rounded(rate_correlation(found)), source=f"mean correlation of logarithms of rates: {source}")
 
 
 def _figure(draws: Floats, source: str) -> Figure:

@@ -12,7 +12,7 @@ from enforcement.patching import NEVER, WEEK, Histories, is_vulnerable
 from enforcement.posterior import Posterior, posterior
 
 RATES_FROM_WEEKS: Final = 104  # rates of patching change over the years
-MULTIPLIERS_FROM: Final = 18_809.0  # 2021-07-01: a few weeks earlier the first update was released that smtp hops show
+MULTIPLIERS_FROM: Final = 18_809.0  # 2021-07-01: until a few weeks earlier smtp hops showed few of the updates
 LANDINGS_FROM_WEEKS: Final = 156
 IN_SIGHT_WEEKS: Final = 13
 VULNERABLE_AFTER_DAYS: Final = 90.0  # the rule of the policy ninety-days

@@ -284,10 +284,15 @@ def _rates(rates: Rates | None, seed: int, purpose: _Purpose, numbers: range) ->
     if rates is None:
         zero, never = np.zeros(1, dtype=np.int64), np.zeros((len(numbers), 1))
         return DrawnRates(supported_from_days=zero, supported=never, unsupported_from_days=zero, unsupported=never)
+    alike = rates.rate_correlation.value if rates.rate_correlation else 0.0
+    common = [float(stream(seed, purpose, number).standard_normal()) for number in numbers] if alike else numbers
     drawn = {
         state: np.array([
-            [_drawn_rate(cell, stream(seed, purpose, number, place, index)) for index, cell in enumerate(cells)]
-            for number in numbers
+            [
+                _drawn_rate(cell, stream(seed, purpose, number, place, index), alike, of_all)
+                for index, cell in enumerate(cells)
+            ]
+            for number, of_all in zip(numbers, common, strict=True)
         ]).reshape(len(numbers), len(cells)) / DAYS_PER_WEEK
         for place, (state, cells) in enumerate((("supported", rates.supported), ("unsupported", rates.unsupported)))
     }  # fmt: skip
@@ -299,8 +304,14 @@ def _rates(rates: Rates | None, seed: int, purpose: _Purpose, numbers: range) ->
     )
 
 
-def _drawn_rate(cell: Cell, rng: np.random.Generator) -> float:
-    """Draw a rate a week; a counted one from its Gamma posterior, whose mean is the cell's rate."""
+def _drawn_rate(cell: Cell, rng: np.random.Generator, alike: float, of_all: float) -> float:
+    """Draw a rate a week; a counted one from its Gamma posterior, whose mean is the cell's rate.
+
+    Where rates are alike, each is the quantile at a normal deviate of which the share `alike` is that of all rates.
+    """
+    if alike:
+        deviate = np.sqrt(alike) * of_all + np.sqrt(1 - alike) * rng.standard_normal(1)
+        return float(cell.figure.at(deviate)[0])
     if cell.low is None and cell.events is not None:
         return cell.rate_per_week * float(gamma_of_mean_1(cell.events + LEAST_EVENTS, 1, rng)[0])
     return float(cell.figure.at(rng.standard_normal(1))[0])

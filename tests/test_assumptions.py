@@ -38,6 +38,7 @@ def test_the_edges_lie_outside_the_default() -> None:
     """Every rate and factor of optimistic is at least that of default, and that of pessimistic at most."""
     gloomy, default, hopeful = (load_assumptions(n).figures() for n in ("pessimistic", "default", "optimistic"))
     faster = [key for key in default if key.startswith(("hazards", "retirement", "factors"))]
+    faster.remove("hazards.rate_correlation")  # the edges have no spread
     assert len(faster) == 17
     assert all(gloomy[key].value <= default[key].value <= hopeful[key].value for key in faster)
 
@@ -66,6 +67,11 @@ def test_off_is_explicit() -> None:
         (f"[hazards]\nsupported = [{CELL.replace('0.05', '-0.05')}]\nunsupported = [{CELL}]",
          "hazards.supported[0].rate_per_week = -0.05: expected 0 to 100"),
         (f"[hazards]\nsupported = [{CELL}]", "hazards.unsupported: missing"),
+        (f'[hazards]\nsupported = [{CELL}]\nunsupported = [{CELL}]\nrate_correlation = {{ value = 2, source = "x" }}',
+         "hazards.rate_correlation.value = 2: expected a correlation from 0 to 1"),
+        (f"[hazards]\nsupported = [{CELL}]\nunsupported = [{CELL}]\n"
+         'rate_correlation = { value = 0.5, low = 0.4, high = 0.6, source = "x" }',
+         "expected a value and a source alone"),
         (f"[hazards]\nsupported = [{CELL}, {CELL}]\nunsupported = [{CELL}]", "expected more than 0"),
         (f"[hazards]\nsupported = [{CELL.replace('0,', '2,', 1)}]\nunsupported = [{CELL}]",
          "expected 0 in the first cell"),

@@ -76,6 +76,18 @@ def test_calibrating_counts_what_the_prototype_counted(table: Path, tmp_path: Pa
     assert "2019-04-29 to 2026-07-14" in made.hazards.supported[0].source
 
 
+@pytest.mark.parametrize("to_on", [date(2022, 6, 30), date(2024, 6, 30)])
+def test_updates_are_counted_since_they_can_be_seen(table: Path, tmp_path: Path, to_on: date) -> None:
+    """Six in the year from July 2021, eighteen in three: 6 a year, however few hops showed in the years before."""
+    out = tmp_path / "mine.toml"
+    found = answer("calibrate", "--history", table, "--as-of", to_on, "--out", out)
+    assert found["updates"]["n"] == 6 * (to_on.year - 2021)
+    made = parse_assumptions(out.read_text(encoding="utf-8"), source="mine.toml").updates_per_year
+    assert made is not None
+    assert made.value == pytest.approx(6, abs=0.05)
+    assert f"2021-07-01 to {to_on}" in made.source
+
+
 def test_the_two_definitions_are_kept_apart(table: Path, tmp_path: Path) -> None:
     """In gaps changes come sooner after an update; the file says which definition its numbers have."""
     out = tmp_path / "interval.toml"

@@ -6,6 +6,7 @@ from datetime import date
 import numpy as np
 import pytest
 
+from enforcement.assumption_values import Figure
 from enforcement.response import Size, draw, kept_after, landing, leaving, patience, retirement_patience
 from enforcement.shipped import load_assumptions
 
@@ -51,6 +52,25 @@ def test_multipliers_have_mean_1_and_keep_what_the_closed_form_says() -> None:
     hazard = np.array([0.1, 1.0, 3.0])
     kept = np.exp(-hazard[:, None, None] * drawn).mean(axis=(1, 2))
     np.testing.assert_allclose(kept, kept_after(hazard, shape=2.0), atol=0.01)
+
+
+def test_rates_are_as_alike_as_the_file_says() -> None:
+    """Rates of one draw go up and down together, across states, each within its own range; without, by themselves."""
+    assumed = load_assumptions()
+    assert assumed.hazards is not None
+    counted = assumed.hazards.supported[0].model_copy(update={"low": None, "high": None})
+    mixed = assumed.hazards.model_copy(update={"supported": (counted, *assumed.hazards.supported[1:])})
+    for alike in (0.0, 0.6):
+        figure = Figure(value=alike, source="guess")
+        hazards = mixed.model_copy(update={"rate_correlation": figure if alike else None})
+        size = Size(n_draws=2_000, n_tenants=1, horizon_days=7)
+        drawn = draw(assumed.model_copy(update={"hazards": hazards}), size, as_of=AS_OF, seed=3).hazards
+        rates = np.concatenate([drawn.supported, drawn.unsupported], axis=1)
+        pairs = np.corrcoef(np.log(rates), rowvar=False)[np.triu_indices(rates.shape[1], 1)]
+        np.testing.assert_allclose(pairs, alike, atol=0.1)
+        below, above = np.quantile(rates * 7, [0.05, 0.95], axis=0)
+        for place, cell in enumerate((*hazards.supported, *hazards.unsupported)):
+            np.testing.assert_allclose([below[place], above[place]], cell.figure.range90, rtol=0.12)
 
 
 def test_factors_never_fall() -> None:
