@@ -4,7 +4,8 @@ Every assumption is at its value. Exact, but for a table that is off by 1e-4, fo
 multipliers are summed over, the hazard is its own, retirement competes, some never respond, tenants pause or do not.
 A server that acts and lands on a build that is vulnerable too stays as it is, as if it had not acted. Those that land
 well and come back, and those that miss nothing yet, are a mean field (`returns`): sums over a year come within some
-per cent. The simulation (`rollout`) follows every server, and tells how far results spread.
+per cent. One place is rough: where support ends on the way, and rules let some days pass before that makes a server
+vulnerable, those who land in their own product on these days count as vulnerable still, so more mail counts as lost. The simulation (`rollout`) follows every server, and tells how far results spread.
 """
 
 from collections.abc import Callable, Sequence
@@ -247,7 +248,7 @@ def _exits(prepared: Prepared, kept: Floats, hazard: Floats) -> tuple[Floats, Fl
     np.subtract(kept[:, :-1], kept[:, 1:], out=acts[:, 1:])
     np.maximum(acts, 0, out=acts)  # the last bits of a table
     acts *= prepared.here
-    inflow = flows(by, acts, prepared.to_own, fleet.servers)
+    inflow = flows(by, acts, prepared.to_own)
     acts *= by.mail[:, np.newaxis]
     starts = np.searchsorted(by.week, np.arange(by.n_weeks + 1))
     whole = np.einsum("gk,gk->k", acts, hazard)
