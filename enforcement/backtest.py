@@ -12,6 +12,7 @@ from enforcement.chance import Bools, Floats, stream
 from enforcement.hazards import PRIOR_EVENTS
 from enforcement.patch_forecast import (
     IN_SIGHT_WEEKS,
+    PATIENCE_CORRELATION,
     RATES_FROM_WEEKS,
     VULNERABLE_AFTER_DAYS,
     Learnt,
@@ -31,6 +32,8 @@ N_DRAWS: Final = 400
 TOO_SHORT: Final = "the history is too short: no day has two years of visible updates before it and 26 weeks after it"
 
 # A row: a cut, or all of them (null). Shares in percent points; `events` are those that the calibration rests on.
+# effective_…: how many that have nothing to do with each other would tell as much. Tenants: (Σ n)² / Σ n² of their
+# servers n; servers: at the correlation within tenants that forecasts assume; events: by the range of the mean rate.
 BACKTEST: Final = {
     "cut": pl.Date,
     "weeks": pl.Int64,
@@ -38,7 +41,9 @@ BACKTEST: Final = {
     "tenants": pl.Int64,
     "events": pl.Int64,
     "server_weeks": pl.Float64,
+    "effective_servers": pl.Float64,
     "effective_tenants": pl.Float64,
+    "effective_events": pl.Float64,
     "cover_90": pl.Float64,
     "cover_50": pl.Float64,
     "crps": pl.Float64,
@@ -47,6 +52,8 @@ BACKTEST: Final = {
     "crps_last_value": pl.Float64,
     "crps_constant_rate": pl.Float64,
 }
+
+SCORES: Final = tuple(BACKTEST)[tuple(BACKTEST).index("cover_90") :]
 
 
 class ThinError(ValueError):
@@ -82,7 +89,7 @@ def backtest(  # noqa: PLR0913 - what is scored, and who is told
 ) -> pl.DataFrame:
     """Score forecasts from each cut, and all of them together in the last row: BACKTEST.
 
-    All together: sums of weeks, servers, tenants and events, means of the scores. Cuts a quarter apart share weeks.
+    Cuts a quarter apart share weeks, servers and events: all together are means (`pooled`), and only weeks are summed.
     A cut that has too little before or after it to be scored is an error, unless `leave_out` takes why it is left out.
     """
     rows = []
@@ -100,10 +107,22 @@ def backtest(  # noqa: PLR0913 - what is scored, and who is told
     if problems and not rows:
         raise problems[-1]
     frame = conform(pl.DataFrame(rows), BACKTEST, what="backtest")
-    means = pl.exclude("cut", "weeks", "servers", "tenants", "events").mean()
-    counts = pl.col("weeks", "servers", "tenants", "events").sum()
-    pooled = frame.select(pl.lit(None, dtype=pl.Date).alias("cut"), counts, means)
-    return pl.concat([frame, conform(pooled, BACKTEST, what="backtest")])
+    return pl.concat([frame, pooled(frame)])
+
+
+def pooled(frame: pl.DataFrame) -> pl.DataFrame:
+    """Give the row of all cuts: weeks in all, counts as means a cut (whole), scores as means a week.
+
+    >>> row = {name: 1.0 for name in BACKTEST} | {"cut": date(2024, 1, 30), "weeks": 26}
+    >>> frame = conform(pl.DataFrame([row, row | {"weeks": 13, "cover_90": 0.25}]), BACKTEST, what="backtest")
+    >>> pooled(frame).select("cut", "weeks", "servers", "cover_90").row(0)
+    (None, 39, 1, 0.75)
+    """
+    counts = pl.col("servers", "tenants", "events").mean().round(0).cast(pl.Int64)
+    sizes = pl.col("server_weeks", "^effective_.*$").mean()
+    scores = [(pl.col(name) * pl.col("weeks")).sum() / pl.col("weeks").sum() for name in SCORES]
+    no_cut = pl.lit(None, dtype=pl.Date).alias("cut")
+    return conform(frame.select(no_cut, pl.col("weeks").sum(), counts, sizes, *scores), BACKTEST, what="backtest")
 
 
 def quarterly_cuts(all_: Histories) -> list[date]:
@@ -178,7 +197,9 @@ def _score(all_: Histories, cut_on: date, *, seed: int, n_draws: int) -> dict[st
         "tenants": int((sizes > 0).sum()),
         "events": learnt.n_events,
         "server_weeks": learnt.server_weeks,
+        "effective_servers": float(sizes.sum() ** 2 / (sizes + (sizes - 1) * sizes * PATIENCE_CORRELATION).sum()),
         "effective_tenants": float(sizes.sum() ** 2 / (sizes**2).sum()),
+        "effective_events": learnt.effective_events,
         "cover_90": 100 * float(((low90 <= truth) & (truth <= high90)).mean()),
         "cover_50": 100 * float(((low50 <= truth) & (truth <= high50)).mean()),
         "crps": float(crps(ensemble, truth).mean()),

@@ -66,7 +66,12 @@ class Calibration:
 def calibrate(
     known: Histories, *, definition: Definition = Definition.AS_SEEN, from_on: date | None = None, seed: int = 1
 ) -> Calibration:
-    """Estimate rates and multipliers from a day on (default: all); too short a history is a ValueError."""
+    """Estimate rates and multipliers from a day on (default: all); too short a history is a ValueError.
+
+    Rates are those of a tenant and half-year whose multipliers are 1. Servers long behind are mostly those of slow
+    tenants: there these rates are up to twice the crude ones (events over server-weeks, as default.toml holds them); in
+    the first weeks, where fast tenants are, they are lower.
+    """
     if not len(known.server):
         raise ValueError(f"no sighting of a known Exchange build: 0 changes (expected {FEWEST_EVENTS} or more)")
     first = float(np.floor(known.first.min())) if from_on is None else float(day_number(from_on))

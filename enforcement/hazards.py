@@ -14,7 +14,8 @@ N_CELLS: Final = len(SUPPORTED_WEEKS) + len(UNSUPPORTED_WEEKS)
 N_SUPPORTED: Final = len(SUPPORTED_WEEKS)
 BLOCK_WEEKS: Final = 26
 
-# The prior of a rate: half an event in the time that it takes at 4 % a week, as rates of patching are.
+# The prior of a rate: half an event in the time that it takes at 4 % a week. Both are guesses; 4 % lies amid the
+# rates of public mailing lists, 2019-2026.
 PRIOR_EVENTS: Final = 0.5
 PRIOR_RATE: Final = 0.04
 PRIOR_WEEKS: Final = PRIOR_EVENTS / PRIOR_RATE

@@ -17,8 +17,8 @@ LANDINGS_FROM_WEEKS: Final = 156
 IN_SIGHT_WEEKS: Final = 13
 VULNERABLE_AFTER_DAYS: Final = 90.0  # the rule of the policy ninety-days
 PATIENCE_CORRELATION: Final = 0.5  # a guess
+FEWEST_LANDINGS: Final = 5
 _THIN: Final = 5  # one draw of so many is used: those next to each other are alike
-_FEWEST_LANDINGS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class Learnt:
     unsupported: Landings
     n_updates: int
     n_events: int
+    effective_events: float
     server_weeks: float
 
 
@@ -65,6 +66,7 @@ def learn(known: Histories, day: float, *, rng: np.random.Generator, n_draws: in
     n_recent = RATES_FROM_WEEKS // BLOCK_WEEKS
     risk = at_risk(known, blocks(first, day))
     believed = posterior(risk, rng=rng, n_draws=n_draws * _THIN, recent_blocks=n_recent)
+    n_events, weeks = int(risk.events[:, -n_recent:].sum()), risk.weeks[:, -n_recent:].sum(axis=(0, 1))
     return Learnt(
         day=day,
         believed=Posterior(
@@ -73,9 +75,23 @@ def learn(known: Histories, day: float, *, rng: np.random.Generator, n_draws: in
         supported=landings(known, day - LANDINGS_FROM_WEEKS * WEEK, is_supported=True),
         unsupported=landings(known, day - LANDINGS_FROM_WEEKS * WEEK, is_supported=False),
         n_updates=int((known.updates > day - RATES_FROM_WEEKS * WEEK).sum()),
-        n_events=int(risk.events[:, -n_recent:].sum()),
-        server_weeks=float(risk.weeks[:, -n_recent:].sum()),
+        n_events=n_events,
+        effective_events=effective_events(believed.rates, weeks, n_events),
+        server_weeks=float(weeks.sum()),
     )
+
+
+def effective_events(rates: Floats, weeks: Floats, n_events: int) -> float:
+    """Give how many changes that have nothing to do with each other would tell the mean rate as closely.
+
+    rates: draws of (draws, cells); a mean rate from n independent changes has the relative variance 1 / n.
+
+    >>> effective_events(np.array([[0.9, 9.0], [1.1, 9.0]]), np.array([1.0, 0.0]), 150)
+    100.0
+    """
+    mean_rate = rates @ weeks
+    variance = float(mean_rate.var())
+    return min(float(n_events), round(float(mean_rate.mean()) ** 2 / variance, 1)) if variance else float(n_events)
 
 
 def landings(known: Histories, from_day: float, *, is_supported: bool) -> Landings:
@@ -191,7 +207,7 @@ def _landed(
     for is_out, pool in ((False, learnt.supported), (True, learnt.unsupported)):
         chosen = was_out == is_out
         rows, columns = row[chosen], column[chosen]
-        if len(pool.age) < _FEWEST_LANDINGS:  # too few to draw from: those in support get current, the others stay
+        if len(pool.age) < FEWEST_LANDINGS:  # too few to draw from: those in support get current, the others stay
             missing[rows, columns] = missing[rows, columns] if is_out else NEVER
             continue
         drawn = (rng.random(len(rows)) * len(pool.age)).astype(np.int64)

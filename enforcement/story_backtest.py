@@ -4,8 +4,21 @@ from typing import Final
 
 import polars as pl
 
+from enforcement.backtest import FEWEST_EVENTS, FEWEST_SERVERS
 from enforcement.backtested import Backtested
+from enforcement.hazards import PRIOR_EVENTS, PRIOR_RATE
+from enforcement.patch_forecast import (
+    FEWEST_LANDINGS,
+    IN_SIGHT_WEEKS,
+    LANDINGS_FROM_WEEKS,
+    MULTIPLIERS_FROM,
+    PATIENCE_CORRELATION,
+    RATES_FROM_WEEKS,
+    VULNERABLE_AFTER_DAYS,
+)
 from enforcement.pieces import Figure, Piece, figures, listed, pairs, plural, said, table, together
+from enforcement.posterior import PRIOR_MEDIANS, PRIOR_SD, SHAPES
+from enforcement.schema import day_from_number
 
 BEFORE: Final = "in points of share, 0 is perfect"
 _FEW_TENANTS: Final = 5
@@ -57,6 +70,8 @@ def five_figures(tested: Backtested) -> Piece:
                 what="tenants that count",
                 value=f"{all_['effective_tenants']:.1f}",
                 of="effective number a cut: servers of one tenant are patched together" + ("; thin" if few else ""),
+                difference=f"effective servers: {all_['effective_servers']:.0f} of {all_['servers']:,}, "
+                f"events: {all_['effective_events']:.0f} of {all_['events']:,}",
             ),
         ]
     )  # fmt: skip
@@ -69,18 +84,25 @@ def by_cut(tested: Backtested, *, without_largest: bool = False) -> Piece:
         return said("Too little is left to score." if tested.scores.height else "Nothing to list.")
     shown = scores.select(
         pl.col("cut").cast(pl.String).fill_null("all"),
-        *("servers", "tenants", "events"),
-        pl.col("cover_90", "cover_50").round(0),
+        *("servers", "tenants"),
+        effective_tenants="effective_tenants",
+        events="events",
+        cover_90=pl.col("cover_90").round(0),
+        cover_50=pl.col("cover_50").round(0),
         error="crps",
         bias="bias",
+        width="width_90",
         last_value="crps_last_value",
         constant_rate="crps_constant_rate",
     ).with_columns(
         pl.col(name).map_elements("{:.1f}".format, return_dtype=pl.String)
-        for name in ("error", "bias", "last_value", "constant_rate")
+        for name in ("effective_tenants", "error", "bias", "width", "last_value", "constant_rate")
     )
     name = "by_cut_without_largest" if without_largest else "by_cut"
-    note = "cover in % of the weeks; errors in points of share; a single cut proves nothing"
+    note = (
+        "cover in % of the weeks; errors and width of the 90 % band in points of share; a single cut proves nothing; "
+        "all: counts are means a cut (cuts share weeks, servers and events), the rest means a week"
+    )
     return table(shown, name=name, whole=scores, rows=shown.height, note=note)
 
 
@@ -89,6 +111,61 @@ def left_out(tested: Backtested) -> Piece:
     if not tested.left_out:
         return said("No day was left out.")
     return listed([said("Left out: {why}.", why=why) for why in tested.left_out])
+
+
+def assumed() -> Piece:
+    """List what forecasts and scores rest on that no history says: guesses first, each marked, then what was chosen.
+
+    >>> assumed().text.splitlines()[1]
+    '- Guess: patience within a tenant is correlated by 0.5.'
+    """
+    sibling = said(
+        "What is tested is a sibling of the rollout: it has the same cells, multipliers, patience and landings, but "
+        "goes by weeks and by changes as seen, has no policy and no retirement, and draws rates and multipliers from "
+        "their joint posterior, not from an assumptions file."
+    )
+    shapes = zip(SHAPES, PRIOR_MEDIANS, strict=True)
+    guesses = [
+        said("Guess: patience within a tenant is correlated by {b_rho}.", b_rho=f"{PATIENCE_CORRELATION:g}"),
+        said(
+            "Guess: before anything is seen a rate has {events} events at {b_rate} a week.",
+            events=f"{PRIOR_EVENTS:g}",
+            b_rate=f"{100 * PRIOR_RATE:g} %",
+        ),
+        *(
+            said(
+                "Guess: before anything is seen the shape of the multipliers by {name} is log-normal, median "
+                "{b_median}, standard deviation of the logarithm {sd}.",
+                name=name.replace("_", " "),
+                b_median=f"{median:g}",
+                sd=f"{PRIOR_SD:g}",
+            )
+            for name, median in shapes
+        ),
+    ]
+    chosen = [
+        said(
+            "Chosen: vulnerable is who misses an update for {b_days} days, as in the policy ninety-days, or is out of "
+            "support; in sight is who was seen in the last {sight} weeks.",
+            b_days=f"{VULNERABLE_AFTER_DAYS:g}",
+            sight=IN_SIGHT_WEEKS,
+        ),
+        said(
+            "Chosen with public mailing lists in view: rates and updates are counted over {rates} weeks, landings over "
+            "{landings}, multipliers since {since}.",
+            rates=RATES_FROM_WEEKS,
+            landings=LANDINGS_FROM_WEEKS,
+            since=day_from_number(int(MULTIPLIERS_FROM)),
+        ),
+        said(
+            "Chosen: too little to learn from is below {events} changes, to score below {servers} servers in a week, "
+            "to draw landings from below {pool}.",
+            events=FEWEST_EVENTS,
+            servers=FEWEST_SERVERS,
+            pool=FEWEST_LANDINGS,
+        ),
+    ]
+    return together([sibling, listed([*guesses, *chosen])])
 
 
 def about(tested: Backtested) -> Piece:

@@ -14,6 +14,7 @@ FACTORS = "\n".join(
     f'{name} = {{ value = {value}, source = "guess" }}'
     for name, value in {"noticed": 1.2, "throttled": 2, "partly_blocked": 3, "fully_blocked": 5}.items()
 )
+WITH_RANGE = '{ value = 0.5, low = 0.4, high = 0.6, source = "x" }'
 MULTIPLIERS = "\n".join(f'{n}_shape = "off"' for n in ("tenant", "tenant_half_year", "common_half_year"))
 SHIPPED = ("default", "optimistic", "pessimistic")
 
@@ -69,8 +70,7 @@ def test_off_is_explicit() -> None:
         (f"[hazards]\nsupported = [{CELL}]", "hazards.unsupported: missing"),
         (f'[hazards]\nsupported = [{CELL}]\nunsupported = [{CELL}]\nrate_correlation = {{ value = 2, source = "x" }}',
          "hazards.rate_correlation.value = 2: expected a correlation from 0 to 1"),
-        (f"[hazards]\nsupported = [{CELL}]\nunsupported = [{CELL}]\n"
-         'rate_correlation = { value = 0.5, low = 0.4, high = 0.6, source = "x" }',
+        (f"[hazards]\nsupported = [{CELL}]\nunsupported = [{CELL}]\nrate_correlation = {WITH_RANGE}",
          "expected a value and a source alone"),
         (f"[hazards]\nsupported = [{CELL}, {CELL}]\nunsupported = [{CELL}]", "expected more than 0"),
         (f"[hazards]\nsupported = [{CELL.replace('0,', '2,', 1)}]\nunsupported = [{CELL}]",

@@ -10,7 +10,7 @@ from worlds import answer, refused, store_of
 
 from enforcement import report
 from enforcement.assumptions import parse_assumptions
-from enforcement.backtest import shipped_cuts
+from enforcement.backtest import pooled, shipped_cuts
 from enforcement.shipped import load_assumptions
 
 HEADER = "server,tenant,build,first_seen_at,last_seen_at,messages\n"
@@ -35,6 +35,20 @@ def test_bands_hold_on_real_history(scored: pl.DataFrame) -> None:
     assert 30 <= pooled["cover_50"] <= 70
 
 
+def test_all_cuts_together_are_means_by_weeks(scored: pl.DataFrame) -> None:
+    """Half a cut counts half; servers of overlapping cuts are not counted twice; effective numbers are below counts."""
+    two = scored.head(2).with_columns(pl.Series("weeks", [26, 13]), cut=pl.col("cut").str.to_date())
+    row, (first, second) = pooled(two).row(0, named=True), two.to_dicts()
+    assert row["weeks"] == 39
+    for name in ("cover_90", "cover_50", "crps", "bias", "width_90", "crps_last_value"):
+        assert row[name] == pytest.approx((2 * first[name] + second[name]) / 3)
+    for name in ("servers", "tenants", "events"):
+        assert abs(row[name] - (first[name] + second[name]) / 2) <= 0.5
+    for name in ("servers", "tenants", "events"):
+        assert (scored[f"effective_{name}"] < scored[name]).all()
+    assert (scored["effective_servers"] > scored["effective_tenants"]).all()
+
+
 def test_forecasts_beat_naive_ones_on_real_history(scored: pl.DataFrame) -> None:
     """CRPS is at most 0.7 of the better naive forecast, whose own are known, and lower than each at 9 cuts or more."""
     pooled, cuts = scored.row(-1, named=True), scored.head(14)
@@ -56,6 +70,8 @@ def test_a_page_shows_the_same_scores(table: Path, scored: pl.DataFrame, tmp_pat
     two = scored.head(2)
     held = round(two["cover_90"].to_numpy().mean())
     assert f"From two days in the past, 90 % bands held <b>{held} %</b>" in text
+    assert "Guess: patience within a tenant is correlated by <b>0.5</b>" in text
+    assert "a sibling of the rollout" in text
     found = pl.read_csv(page.parent / "tables" / "by_cut.csv", infer_schema_length=None)
     assert found["crps"].to_list()[:2] == pytest.approx(two["crps"].to_list(), rel=1e-12)
 
@@ -80,7 +96,7 @@ def test_calibrating_counts_what_the_prototype_counted(table: Path, tmp_path: Pa
 def test_updates_are_counted_since_they_can_be_seen(table: Path, tmp_path: Path, to_on: date) -> None:
     """Six in the year from July 2021, eighteen in three: 6 a year, however few hops showed in the years before."""
     out = tmp_path / "mine.toml"
-    found = answer("calibrate", "--history", table, "--as-of", to_on, "--out", out)
+    found = answer("calibrate", "--history", table, "--as-of", str(to_on), "--out", out)
     assert found["updates"]["n"] == 6 * (to_on.year - 2021)
     made = parse_assumptions(out.read_text(encoding="utf-8"), source="mine.toml").updates_per_year
     assert made is not None

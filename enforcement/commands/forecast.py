@@ -96,13 +96,21 @@ def backtest_command(
         return
     shown = scored.select(
         pl.col("cut").cast(pl.String).fill_null("all"),
-        *("servers", "tenants", "events"),
-        pl.col("cover_90", "cover_50").round(0),
-        pl.col("crps", "bias").round(1),
-        last_value=pl.col("crps_last_value").round(1),
-        constant_rate=pl.col("crps_constant_rate").round(1),
+        *("servers", "tenants"),
+        effective=pl.col("effective_tenants").round(1),
+        events="events",
+        **{f"{percent} %": pl.col(f"cover_{percent}").round(0) for percent in (90, 50)},
+        crps=pl.col("crps").round(1),
+        bias=pl.col("bias").round(1),
+        width=pl.col("width_90").round(1),
+        last=pl.col("crps_last_value").round(1),
+        constant=pl.col("crps_constant_rate").round(1),
     )
-    title = "26 weeks from each cut: weeks held by the bands in %, errors (CRPS) and bias in points of share"
+    title = (
+        "26 weeks from each cut: effective tenants; weeks held by the bands in %; error (CRPS), bias and width of the"
+        " 90 % band in points of share; errors of the last value and a constant rate. all: counts are"
+        " means a cut (cuts share weeks, servers and events), the rest means a week"
+    )
     show(shown, title=title, rows=shown.height)
     pooled = scored.row(-1, named=True)
     told = (
@@ -110,7 +118,12 @@ def backtest_command(
         f" (CRPS) is {pooled['crps']:.1f} points of share; {pooled['crps_last_value']:.1f} if nothing changed,"
         f" {pooled['crps_constant_rate']:.1f} at a constant rate."
     )
-    sentences([told])
+    pairs = (
+        f"{pooled[name]:,} {name} tell as much as {pooled[f'effective_{name}']:.0f}"
+        for name in ("servers", "tenants", "events")
+    )
+    effective = f"At a cut, {', '.join(pairs)} that have nothing to do with each other."
+    sentences([told, effective])
 
 
 def rollout_command(
