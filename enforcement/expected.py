@@ -5,7 +5,8 @@ multipliers are summed over, the hazard is its own, retirement competes, some ne
 A server that acts and lands on a build that is vulnerable too stays as it is, as if it had not acted. Those that land
 well and come back, and those that miss nothing yet, are a mean field (`returns`): sums over a year come within some
 per cent. One place is rough: where support ends on the way, and rules let some days pass before that makes a server
-vulnerable, those who land in their own product on these days count as vulnerable still, so more mail counts as lost. The simulation (`rollout`) follows every server, and tells how far results spread.
+vulnerable, those who land in their own product on these days count as vulnerable still, so more mail counts as lost.
+The simulation (`rollout`) follows every server, and tells how far results spread.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,8 +51,8 @@ class Prepared:
     """A fleet with assumptions, at their values, on which every schedule can be judged; (groups, pieces of the grid).
 
     hazard: summed up in each piece where nothing is met, before: until day 0; mail: messages of the policy's routes,
-    risk_mail: of all routes while a risk, risk_days: share of the piece's days that are, vulnerable: server-days that are;
-    all but retired servers; here: the share not retired. to_own: the share of acts that land in their own product.
+    risk_mail: of all routes while a risk, risk_days: share of the piece's days that are, vulnerable: server-days that
+    are; all but retired servers; here: the share not retired. to_own: the share of acts that land in their own product.
     """
 
     fleet: ExpectedFleet
