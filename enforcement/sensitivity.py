@@ -29,7 +29,8 @@ def sensitivity(
 
     Columns figure, value, low, high (the ends of its range), answer (at its value), at_low, at_high, swing (how far
     apart these two are), is_guess, source, moves_too (the other figures that do not stay at their value). measure:
-    vulnerable (servers on the last day), or risk, delayed or lost (messages over all days to come; the risk left are messages of vulnerable servers that are delivered).
+    vulnerable (servers on the last day), or risk, delayed or lost (messages over all days to come; the risk left are
+    messages of vulnerable servers that are delivered).
     """
     if measure not in MEASURES:
         raise ValueError(f"no measure {measure[:40]!r} (expected one of {', '.join(MEASURES)})")
