@@ -1,9 +1,9 @@
 """The course that is expected of a fleet under a policy: without draws, fast enough for sliders and searches.
 
 Every assumption is at its value. What each server does first is exact, but for a table off by 1e-4. A server that
-acts and lands on a vulnerable build stays as it is; those that land well and come back, and those that miss nothing yet,
-are a mean field (`returns`): sums over a year come within some per cent, less exactly where rules let days pass after
-support ends. The simulation (`rollout`) follows every server, and tells how far results spread.
+acts and lands on a vulnerable build stays as it is; those that land well and come back, and those that miss nothing
+yet, are a mean field (`returns`): sums over a year come within some per cent, less exactly where rules let days pass
+after support ends. The simulation (`rollout`) follows every server, and tells how far results spread.
 """
 
 from collections.abc import Callable, Sequence

@@ -49,7 +49,8 @@ def print_search(found: Searched, how: Format) -> None:
     )
     show(
         _shares(placed).select("name", *OBJECTIVES.values(), "keeps_bounds", "beaten_by"),
-        title="The base and the shipped policies among them; the rules of the base say what a risk is",
+        title="The base and the shipped policies among them; the rules of the base say what a risk is. Policies with"
+        " other rules are placed roughly, up to a sixth off: `rollout` follows each server",
     )
     _supposed(found.assumptions.guesses(), len(found.assumptions.sourced()))
 

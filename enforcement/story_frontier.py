@@ -11,6 +11,10 @@ from enforcement.pieces import Figure, Piece, count, figures, said, share, table
 from enforcement.searches import Searched
 
 _SHOWN: Final = 20
+_NOTE: Final = (
+    "the rules of the base say what a risk is; policies with other rules are placed roughly, up to a sixth off (rollout"
+    " follows each server); those far from all candidates are not in the picture"
+)
 
 
 def answer(found: Searched) -> Piece:

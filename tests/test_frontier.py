@@ -155,3 +155,14 @@ def test_other_bad_input(store: Path, tmp_path: Path) -> None:
     assert "no candidate 99 (expected 1 to 16" in line
     assert "holds no hand-over" in refused("frontier", space, "--store", store, "--as-of", "2020-01-01")
     assert "holds no hand-over" in refused("sensitivity", "ninety-days", "--store", store, "--as-of", "2020-01-01")
+
+
+@pytest.mark.parametrize("target", ["space.toml", "folder", "nowhere/mine.toml"])
+def test_a_file_that_a_policy_cannot_go_to_is_refused_first(target: str, tmp_path: Path) -> None:
+    """The space is not written over, and nothing is searched: there is no store either."""
+    space = tmp_path / "space.toml"
+    space.write_text('base = "ninety-days"\n', encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    told = refused("frontier", space, "--store", tmp_path / "none.duckdb", "--save", "1", tmp_path / target)
+    assert target in told
+    assert space.read_text(encoding="utf-8") == 'base = "ninety-days"\n'

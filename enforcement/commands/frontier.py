@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from enforcement.commands.options import AsOf, Assumed, How, Pauses, StorePath, ThePolicy
+from enforcement.commands.options import AsOf, Assumed, How, Pauses, StorePath, ThePolicy, folder
 from enforcement.forecasts import HORIZON_DAYS, MOST_DAYS
+from enforcement.names import printable
 from enforcement.printing_frontier import print_search, print_swings
 from enforcement.searches import MOST_CANDIDATES, Search, save_candidate, search, swings, write_search
 from enforcement.terminal import Format, progress, say
@@ -40,7 +41,8 @@ def frontier_command(
     pauses: Pauses = None,
     store: StorePath = DEFAULT_STORE,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write all candidates (Parquet) and the front (CSV).")
+        Path | None,
+        typer.Option(parser=folder, metavar="DIR", help="Also write all candidates (Parquet) and the front (CSV)."),
     ] = None,
     save: Annotated[
         tuple[int, Path] | None,
@@ -53,6 +55,8 @@ def frontier_command(
     Each candidate is judged on what is expected: people react as supposed, at the assumptions' values. What a space
     file holds is in data/spaces/example.toml.
     """
+    if save is not None:
+        _check_target(save[1], space)
     asked = Search(space=space, n_days=days, at_most=candidates, seed=seed)
     setting = Setting(store=store, to_on=as_of, assumptions=assumptions, pauses=pauses)
     with progress() as report:
@@ -64,6 +68,14 @@ def frontier_command(
         write_search(found, out)
         say(f"all candidates, the front and the record of this search in {out}")
     print_search(found, how)
+
+
+def _check_target(path: Path, space: Path) -> None:
+    """Refuse, before anything is searched, a file for a policy that cannot be written or holds the space."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"{printable(str(path))}: no file can be written there (expected FILE.toml in a folder)")
+    if path.exists() and space.exists() and path.samefile(space):
+        raise ValueError(f"{printable(str(path))}: that is the space itself (name another file for the policy)")
 
 
 def sensitivity_command(
