@@ -22,7 +22,7 @@ from enforcement.hazards import (
 )
 from enforcement.patch_forecast import MULTIPLIERS_FROM, Landings, landings
 from enforcement.patching import NEVER, WEEK, Histories
-from enforcement.posterior import SHAPES, Posterior, posterior
+from enforcement.posterior import SHAPES, Posterior, posterior, range90
 from enforcement.schema import day_from_number, day_number
 
 FEWEST_EVENTS: Final = 30
@@ -143,8 +143,8 @@ def assumptions_of(found: Calibration, base: Assumptions, *, history: str) -> As
 
 def calibration_answer(found: Calibration) -> dict[str, Any]:
     """Give a calibration as scripts read it."""
-    middle, low, high = found.believed.range90(found.believed.rates)
-    shape_middle, shape_low, shape_high = found.believed.range90(found.believed.shapes)
+    middle, low, high = range90(found.believed.rates)
+    shape_middle, shape_low, shape_high = range90(found.believed.shapes)
     return {
         "definition": str(found.definition),
         "from": found.from_on,

@@ -31,11 +31,6 @@ class Posterior:
     tenant: Floats
     shapes: Floats
 
-    def range90(self, values: Floats) -> tuple[Floats, Floats, Floats]:
-        """Give median and 90 % range of each column of draws."""
-        low, middle, high = np.quantile(values, [0.05, 0.5, 0.95], axis=0)
-        return middle, low, high
-
 
 @dataclass(slots=True)
 class _State:
@@ -104,6 +99,16 @@ def posterior(
     return Posterior(rates=rates, tenant=tenant, shapes=shapes)
 
 
+def range90(draws: Floats) -> tuple[Floats, Floats, Floats]:
+    """Give median and 90 % range of each column of draws.
+
+    >>> [end.tolist() for end in range90(np.arange(101.0)[:, None])]
+    [[50.0], [5.0], [95.0]]
+    """
+    low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95], axis=0)
+    return middle, low, high
+
+
 def rate_posterior(events: Floats, weeks: Floats) -> tuple[Floats, Floats]:
     """Give shape and rate of the Gamma posterior of rates a week where nothing comes together.
 
@@ -111,15 +116,6 @@ def rate_posterior(events: Floats, weeks: Floats) -> tuple[Floats, Floats]:
     (array([3.5]), array([100.]))
     """
     return events + PRIOR_EVENTS, weeks + PRIOR_WEEKS
-
-
-def tenant_posterior(shape: float, events: Floats, expected: Floats) -> tuple[Floats, Floats]:
-    """Give shape and rate of the Gamma posterior of lasting multipliers, from events and how many were expected.
-
-    >>> tenant_posterior(2.0, np.array([3.0]), np.array([1.0]))
-    (array([5.]), array([3.]))
-    """
-    return shape + events, shape + expected
 
 
 def shape_log_likelihood(shapes: Floats, events: Floats, expected: Floats) -> Floats:
