@@ -4,7 +4,9 @@ Every assumption is at its value. Exact, but for a table that is off by 1e-4, fo
 multipliers are summed over, the hazard is its own, retirement competes, some never respond, tenants pause or do not.
 A server that acts and lands on a build that is vulnerable too stays as it is, as if it had not acted. Those that land
 well and come back, and those that miss nothing yet, are a mean field (`returns`): sums over a year come within some
-per cent. The simulation (`rollout`) follows every server, and tells how far results spread.
+per cent. One place is rough: where support ends on the way, and rules let some days pass before that makes a server
+vulnerable, those who land in their own product on these days count as vulnerable still, so more mail counts as lost.
+The simulation (`rollout`) follows every server, and tells how far results spread.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,8 +51,8 @@ class Prepared:
     """A fleet with assumptions, at their values, on which every schedule can be judged; (groups, pieces of the grid).
 
     hazard: summed up in each piece where nothing is met, before: until day 0; mail: messages of the policy's routes,
-    risk_mail: of all routes while a risk, risk_days: share of the piece's days that are, vulnerable: server-days that are;
-    all but retired servers; here: the share not retired. to_own: the share of acts that land in their own product.
+    risk_mail: of all routes while a risk, risk_days: share of the piece's days that are, vulnerable: server-days that
+    are; all but retired servers; here: the share not retired. to_own: the share of acts that land in their own product.
     """
 
     fleet: ExpectedFleet
@@ -247,7 +249,7 @@ def _exits(prepared: Prepared, kept: Floats, hazard: Floats) -> tuple[Floats, Fl
     np.subtract(kept[:, :-1], kept[:, 1:], out=acts[:, 1:])
     np.maximum(acts, 0, out=acts)  # the last bits of a table
     acts *= prepared.here
-    inflow = flows(by, acts, prepared.to_own, fleet.servers)
+    inflow = flows(by, acts, prepared.to_own)
     acts *= by.mail[:, np.newaxis]
     starts = np.searchsorted(by.week, np.arange(by.n_weeks + 1))
     whole = np.einsum("gk,gk->k", acts, hazard)
@@ -390,12 +392,4 @@ def expected_many(
         parts = [range(at, min(at + _TOGETHER, len(candidates))) for at in range(0, len(candidates), _TOGETHER)]
         for done in pool.map(some, parts):
             report(done)
-    return Totals(
-        accepted_vulnerable=found[0],
-        delayed=found[1],
-        lost=found[2],
-        vulnerable_servers=found[3],
-        highest_delayed_of_a_week=found[4],
-        highest_lost_of_a_week=found[5],
-        mail=float(mail_a_week.sum()),
-    )
+    return Totals(mail=float(mail_a_week.sum()), **dict(zip(Totals.__slots__[:-1], found, strict=True)))

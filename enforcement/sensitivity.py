@@ -28,8 +28,9 @@ def sensitivity(
     """Give a row for each figure that has a range, but for those IGNORED, the one that moves the answer most first.
 
     Columns figure, value, low, high (the ends of its range), answer (at its value), at_low, at_high, swing (how far
-    apart these two are), is_guess, source, moves_too (the other figures that do not stay at their value). measure: vulnerable (servers on the last day), or risk, delayed or lost
-    (messages over all days to come; the risk left are messages of vulnerable servers that are delivered).
+    apart these two are), is_guess, source, moves_too (the other figures that do not stay at their value). measure:
+    vulnerable (servers on the last day), or risk, delayed or lost (messages over all days to come; the risk left are
+    messages of vulnerable servers that are delivered).
     """
     if measure not in MEASURES:
         raise ValueError(f"no measure {measure[:40]!r} (expected one of {', '.join(MEASURES)})")
@@ -54,7 +55,8 @@ def sensitivity(
         rows.append((key, figure.value, low, high, at_value, at_low, at_high, figure.is_guess, figure.source, others))
         report(done, len(figures))
     schema = {"figure": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "answer": pl.Float64,
-              "at_low": pl.Float64, "at_high": pl.Float64, "is_guess": pl.Boolean, "source": pl.String, "moves_too": pl.String}  # fmt: skip
+              "at_low": pl.Float64, "at_high": pl.Float64, "is_guess": pl.Boolean, "source": pl.String,
+              "moves_too": pl.String}  # fmt: skip
     table = pl.DataFrame(rows, schema=schema, orient="row")
     return table.with_columns(swing=(pl.col("at_high") - pl.col("at_low")).abs()).sort(
         "swing", "figure", descending=[True, False]

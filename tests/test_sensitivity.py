@@ -67,7 +67,7 @@ def test_what_the_expected_course_ignores_is_left_out(figure: str) -> None:
     low, high = assumptions.figures()[figure].range90
     assert low < high
     ends = [course(prepare(known, assumptions.with_value(figure, end)), schedule) for end in (low, high)]
-    np.testing.assert_array_equal(*ends)
+    np.testing.assert_array_equal(ends[0], ends[1])
     assert figure not in sensitivity(known, schedule, assumptions, "risk")["figure"].to_list()
 
 
