@@ -71,8 +71,8 @@ def tornado(table: pl.DataFrame, unit: str, *, title: str = "Which assumption mo
 
     Columns: label (the figure, and whether it is a guess), place (its order), end (at its low end, at its high end),
     set_to (the figure there), at (the answer there), answer (with the figure at its value), value, swing (how far
-    apart the answers at both ends are), figure, is_guess, moves_too (figures that move with it), note (said below
-    the title, the same in all rows).
+    apart the answers at both ends are), figure, is_guess, moves_too (figures that
+    move with it), note (said below the title, the same in all rows).
     """
     if table.is_empty():
         return nothing(title)

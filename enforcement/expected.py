@@ -1,9 +1,12 @@
 """The course that is expected of a fleet under a policy: without draws, fast enough for sliders and searches.
 
-Every assumption is at its value. What each server does first is exact, but for a table off by 1e-4. A server that
-acts and lands on a vulnerable build stays as it is; those that land well and come back, and those that miss nothing
-yet, are a mean field (`returns`): sums over a year come within some per cent, less exactly where rules let days pass
-after support ends. The simulation (`rollout`) follows every server, and tells how far results spread.
+Every assumption is at its value. Exact, but for a table that is off by 1e-4, for what each server does first: the
+multipliers are summed over, the hazard is its own, retirement competes, some never respond, tenants pause or do not.
+A server that acts and lands on a build that is vulnerable too stays as it is, as if it had not acted. Those that land
+well and come back, and those that miss nothing yet, are a mean field (`returns`): sums over a year come within some
+per cent. One place is rough: where support ends on the way, and rules let some days pass before that makes a server
+vulnerable, those who land in their own product on these days count as vulnerable still, so more mail counts as lost.
+The simulation (`rollout`) follows every server, and tells how far results spread.
 """
 
 from collections.abc import Callable, Sequence
@@ -389,12 +392,4 @@ def expected_many(
         parts = [range(at, min(at + _TOGETHER, len(candidates))) for at in range(0, len(candidates), _TOGETHER)]
         for done in pool.map(some, parts):
             report(done)
-    return Totals(
-        accepted_vulnerable=found[0],
-        delayed=found[1],
-        lost=found[2],
-        vulnerable_servers=found[3],
-        highest_delayed_of_a_week=found[4],
-        highest_lost_of_a_week=found[5],
-        mail=float(mail_a_week.sum()),
-    )
+    return Totals(mail=float(mail_a_week.sum()), **dict(zip(Totals.__slots__[:-1], found, strict=True)))

@@ -93,10 +93,10 @@ class ExpectedFleet:
     """Groups of servers that share their course, (groups,), with their mail; whatever stages and assumptions say.
 
     spell: the row of `spells`; servers: how many; volume, subject: (weekdays, groups), messages a day of all routes and
-    of the policy's. since, ended: as in `Outlook`; risk_from: when rules that tell of risk call them
-    vulnerable. own, successor: the class that it lands in, in its product and in the successor; groups go by both.
-    seen: last sighting, group: the place, of each server. run: (kinds, days + 2), running days before each day;
-    running_day: the days that run, in order. rules: what they say of each server, for others to tell of risk by.
+    of the policy's. since, ended: as in `Outlook`; risk_from: when rules that tell of risk call them vulnerable. own,
+    successor: the class that it lands in, in its product and in the successor; groups go by both in order. seen: last
+    sighting, group: the place, of each server. run: (kinds, days + 2), running days before each day; running_day: the
+    days that run, in order. rules: what they say of each server, for others to tell of risk by.
     """
 
     as_of: date

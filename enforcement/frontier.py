@@ -52,8 +52,8 @@ class Frontier:
     table: a row a candidate: number (from 1), name, keeps_bounds, on_front, accepted_vulnerable (the risk left),
     delayed, lost (messages over the horizon), each as a share of all mail, vulnerable_servers (at the horizon),
     highest_delayed_of_a_week and highest_lost_of_a_week (shares of its mail), and what it is: stages, starts,
-    pause_days, notice_days. placed: the same of the base and others, with beaten_by: the number of a candidate on
-    the front that beats it (null: none does).
+    pause_days, notice_days. placed: the same of the base and others, with beaten_by: the number of a candidate on the
+    front that beats it (null: none does).
     """
 
     table: pl.DataFrame

@@ -78,11 +78,11 @@ class Returning:
     """What does not depend on stages. Weeks run from 0, which is day 0 alone; arrays go by week, class, age.
 
     hazard, unsupported: of each week since the missing update, and since the end of support, where nothing is met;
-    here, unsupported_here: the share not retired in it; updates: the chance that a week brings one. lasting, passing:
-    weights and values of the multipliers. clean: (2, classes), servers and their mail a day that miss nothing on day
-    0. pairs: (servers and mail, pairs of classes, groups), what adds up a pair's groups; own, successor: its classes;
-    week: of each piece; pattern: days of mean mail in it. subject: share of a class's mail that the policy may touch.
-    next: where those of a class land who are out of support. mail: messages a day of each group.
+    here, unsupported_here: the share not retired in it; updates: the chance that a week brings one. weights, values:
+    (lasting, passing) multipliers. clean: (2, classes), servers and their mail a day that miss nothing on day 0. pairs:
+    (servers and mail, pairs of classes, groups), what adds up a pair's groups; own, successor: its classes; week: of
+    each piece; pattern: days of mean mail in it. subject: share of a class's mail that the policy may touch. next:
+    where those of a class land who are out of support. mail: messages a day of each group.
     """
 
     n_weeks: int

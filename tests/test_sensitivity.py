@@ -66,8 +66,8 @@ def test_what_the_expected_course_ignores_is_left_out(figure: str) -> None:
     known, schedule = fleet_of(case, AS_OF), stages_of(case)[0]
     low, high = assumptions.figures()[figure].range90
     assert low < high
-    at_low, at_high = (course(prepare(known, assumptions.with_value(figure, end)), schedule) for end in (low, high))
-    np.testing.assert_array_equal(at_low, at_high)
+    ends = [course(prepare(known, assumptions.with_value(figure, end)), schedule) for end in (low, high)]
+    np.testing.assert_array_equal(ends[0], ends[1])
     assert figure not in sensitivity(known, schedule, assumptions, "risk")["figure"].to_list()
 
 
