@@ -61,10 +61,16 @@ class History:
     fingerprint: str
     to_on: date | None = None
 
+    @property
+    def told_empty(self) -> str:
+        """What a history without any hand-over is told by."""
+        until = f" up to {self.to_on} (give a later day)" if self.to_on else " (import mail, or make a sample)"
+        return f"the history holds no hand-over{until}"
+
     def period(self) -> Period:
         """Give the first and last day with a hand-over; a history without any is an error."""
         if self._ends is None:
-            raise LookupError("the history holds no hand-over (import mail, or make a sample)")
+            raise LookupError(self.told_empty)
         return self._ends
 
     @property

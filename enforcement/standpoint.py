@@ -70,7 +70,7 @@ def standpoint(history: History, as_of: date, *, silent_after_days: int, known: 
     """
     last = history.last_on
     if last is None:
-        raise LookupError("the history holds no hand-over (import mail, or make a sample)")
+        raise LookupError(history.told_empty)
     since = day_number(as_of - timedelta(days=silent_after_days))
     traffic = history.traffic
     recent = traffic.days.filter(nw.col("day") >= min(since, day_number(as_of) - 7 * WEEKS + 1))

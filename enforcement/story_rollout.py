@@ -134,13 +134,20 @@ def differences(of: Forecast, against: str) -> Piece:
 def compared(of: Forecast, against: str) -> Piece:
     """Say of each policy whether it leaves less risk than another, what that costs, and how sure it is."""
     frame = differences_frame(of.rollout, against)
-    sentences = []
+    sentences = [
+        said(
+            "In the {days} days from {day} on, in the middle of {draws} draws (and in how many of them it is so):",
+            days=f"{of.rollout.n_days:,}",
+            day=of.rollout.as_of,
+            draws=f"{of.rollout.n_draws:,}",
+        )
+    ]
     for (policy,), rows in frame.group_by("policy", maintain_order=True):
         by = {row["measure"]: row for row in rows.to_dicts()}
         sentences.append(
             said(
-                "{b_name} leaves {risk} vulnerable messages than {other} ({sure} of the draws) and loses {lost} "
-                "({sure_lost}).",
+                "Under {b_name}, {risk} messages of vulnerable servers come through ({sure}), and {lost} messages are "
+                "lost ({sure_lost}), against {other}.",
                 b_name=_name(str(policy)),
                 risk=_more(by["accepted_vulnerable"]["median"]),
                 other=_name(against),
@@ -149,7 +156,7 @@ def compared(of: Forecast, against: str) -> Piece:
                 sure_lost=_sure(by["lost"]),
             )
         )
-    return together(sentences) if sentences else said("There is nothing to compare.")
+    return together(sentences) if frame.height else said("There is nothing to compare.")
 
 
 def not_applied(of: Forecast) -> Piece:
@@ -233,7 +240,7 @@ def _signed(number: float) -> str:
 
 def _more(number: float) -> str:
     if not round(number):
-        return "as many"
+        return "no fewer or more"
     return f"{abs(number):,.0f} {'more' if number > 0 else 'fewer'}"
 
 

@@ -140,7 +140,7 @@ def quiet(rng: Random, times: tuple[int, ...] = (1, 4)) -> Assumptions:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_agrees_with_the_simulation_where_it_is_exact(seed: int) -> None:
-    """Cohorts, pauses, exemptions, ledgers, retirement: the mean of draws lies within three standard errors."""
+    """Cohorts, pauses, exemptions, ledgers, retirement: within 3.5 standard errors of the mean of draws, and 0.2 %."""
     rng = Random(seed)
     as_of = FIRST + timedelta(days=rng.randrange(60, (LAST - FIRST).days))
     case = until(lively(rng), as_of)
@@ -149,12 +149,15 @@ def test_agrees_with_the_simulation_where_it_is_exact(seed: int) -> None:
     )
     try:
         at = stands(case, as_of)
-    except LookupError:
-        pytest.skip("no server in sight")
+    except LookupError as none_in_sight:
+        assert "no server in sight" in str(none_in_sight)  # noqa: PT017 - most of these cases have some
+        return
     look = looks(at, case, n_days=200)
-    if not look.is_vulnerable.any():
-        pytest.skip("nobody vulnerable")
     assumptions, n = quiet(rng), 1500
+    if not look.is_vulnerable.any():
+        with pytest.raises(LookupError, match="no server in sight is vulnerable"):
+            rollout(at, [("it", look)], assumptions, Trial(n_draws=1))
+        return
     drawn = rollout(at, [("it", look)], assumptions, Trial(n_draws=n, seed=seed)).outcomes
     found = expected(
         prepare(expected_fleet(at, case.policy, background(case.senders, case.pauses), n_days=200), assumptions),
@@ -252,12 +255,15 @@ def test_the_mean_field_where_it_is_rough(what: str, seed: int) -> None:
     case = replace(case, messages=[replace(each, sent_at=each.sent_at + moved) for each in case.messages])
     try:
         at = stands(case, as_of)
-    except LookupError:
-        pytest.skip("no server in sight")
+    except LookupError as none_in_sight:
+        assert "no server in sight" in str(none_in_sight)  # noqa: PT017 - most of these cases have some
+        return
     look = looks(at, case, risk_by=risk_by)
-    if not look.is_vulnerable.any():
-        pytest.skip("nobody vulnerable")
     assumptions, n = returning_as_shipped(seed), 60
+    if not look.is_vulnerable.any():
+        with pytest.raises(LookupError, match="no server in sight is vulnerable"):
+            rollout(at, [("it", look)], assumptions, Trial(n_draws=1))
+        return
     drawn = rollout(at, [("it", look)], assumptions, Trial(n_draws=n, seed=seed)).outcomes
     base = None if risk_by is None else fleet_of(replace(case, policy=risk_by), as_of, n_days=365).rules
     known = fleet_of(case, as_of, n_days=365, risk_by=base)

@@ -76,7 +76,7 @@ def test_a_policy_stands_beside_another(store: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--as-of", "2026-02-01"], "the history holds no hand-over"),
+        (["--as-of", "2026-02-01"], "the history holds no hand-over up to 2026-02-01 (give a later day)"),
         (["--as-of", "2027-03-09"], "no server in sight on 2027-03-09"),
         (["--days", "0"], "greater than or equal to 1"),
         (["--draws", "0"], "greater than or equal to 1"),
