@@ -67,12 +67,10 @@ def forecast(
     Under `none` nothing is enforced, and the rules of the first policy say who is vulnerable.
     """
     n_days, baseline = asked.n_days, asked.baseline
-    if not 1 <= n_days <= MOST_DAYS:
-        raise ValueError(f"a forecast of {n_days} days (expected 1 to {MOST_DAYS:,})")
+    check_days(n_days)
     if not 1 <= trial.n_draws <= MOST_DRAWS:
         raise ValueError(f"{trial.n_draws} draws (expected 1 to {MOST_DRAWS:,})")
-    assumptions = shipped.load_assumptions(setting.assumptions)
-    assumptions.expect_people(source=shipped.assumptions_file(setting.assumptions).name)
+    assumptions = people(setting)
     loaded = [_loaded(policy) for policy in asked.policies]
     first = loaded[0] if baseline == NO_POLICY else _loaded(baseline)
     others = [policy for policy in loaded if baseline == NO_POLICY or policy != first]
@@ -81,7 +79,7 @@ def forecast(
         raise ValueError("two policies of one name (give each its own)")
     report("opening the history", 0, 0)
     with opened_history(setting) as history:
-        at = _standpoint(history, first, setting)
+        at = standpoint_of(history, first, setting)
         looks: list[tuple[str, Outlook]] = []
         for policy, enforced in [(first, baseline != NO_POLICY), *((policy, True) for policy in others)]:
             report(f"looking at {policy.name}", len(looks), len(others) + 1)
@@ -119,7 +117,21 @@ def _loaded(policy: str | Policy) -> Policy:
     return policy if isinstance(policy, Policy) else shipped.load_policy(policy)
 
 
-def _standpoint(history: History, rules: Policy, setting: Setting) -> Standpoint:
+def check_days(n_days: int) -> None:
+    """Refuse a horizon that is none."""
+    if not 1 <= n_days <= MOST_DAYS:
+        raise ValueError(f"a forecast of {n_days} days (expected 1 to {MOST_DAYS:,})")
+
+
+def people(setting: Setting) -> Assumptions:
+    """Load a setting's assumptions, which must say how people react."""
+    assumptions = shipped.load_assumptions(setting.assumptions)
+    assumptions.expect_people(source=shipped.assumptions_file(setting.assumptions).name)
+    return assumptions
+
+
+def standpoint_of(history: History, rules: Policy, setting: Setting) -> Standpoint:
+    """Give the fleet as it stands on a setting's last day."""
     as_of = setting.period(history).to_on
     proven = standings(history.builds, shipped.load_catalogue(), rules)
     return standpoint(history, as_of, silent_after_days=rules.silent_after_days, known=proven)

@@ -16,15 +16,13 @@ from enforcement.chance import Ints
 from enforcement.course import Background
 from enforcement.expected import Totals, expected_many, prepare, schedules
 from enforcement.expected_fleet import ExpectedFleet, expected_fleet
-from enforcement.forecasts import HORIZON_DAYS, MOST_DAYS
+from enforcement.forecasts import HORIZON_DAYS, check_days, people, standpoint_of
 from enforcement.frontier import OBJECTIVES, Frontier, frontier
-from enforcement.history import History
 from enforcement.policy import Policy
 from enforcement.policy_writing import policy_toml
 from enforcement.sensitivity import sensitivity
 from enforcement.space import Space, parse_space
-from enforcement.standing import standings
-from enforcement.standpoint import Standpoint, standpoint
+from enforcement.standpoint import Standpoint
 from enforcement.workbench import Setting, opened_history
 
 MOST_CANDIDATES: Final = 1_000_000
@@ -75,10 +73,10 @@ def search(asked: Search, setting: Setting, report: Reports = lambda *_: None) -
 
     The rules of the base say what a risk is, for all of them.
     """
-    _check_days(asked.n_days)
+    check_days(asked.n_days)
     if not 1 <= asked.at_most <= MOST_CANDIDATES:
         raise ValueError(f"{asked.at_most} candidates (expected 1 to {MOST_CANDIDATES:,})")
-    assumptions = _assumptions(setting)
+    assumptions = people(setting)
     space = parse_space(shipped.read_text(asked.space), source=asked.space.name)
     base = _base(space, asked.space)
     report("listing candidates", 0, 0)
@@ -88,7 +86,7 @@ def search(asked: Search, setting: Setting, report: Reports = lambda *_: None) -
     background = setting.background()
     report("opening the history", 0, 0)
     with opened_history(setting) as history:
-        at = _standpoint(history, base, setting)
+        at = standpoint_of(history, base, setting)
         known = _Fleets(at, background, asked.n_days, base)
         judged = _judged(
             listed.policies, known, assumptions, background, lambda done: report("judging", done, len(listed.policies))
@@ -126,13 +124,13 @@ def swings(
     report: Reports = lambda *_: None,
 ) -> Swings:
     """Say which assumption moves a policy's answer most, from the setting's last day on."""
-    _check_days(n_days)
-    assumptions = _assumptions(setting)
+    check_days(n_days)
+    assumptions = people(setting)
     rules = policy if isinstance(policy, Policy) else shipped.load_policy(policy)
     background = setting.background()
     report("opening the history", 0, 0)
     with opened_history(setting) as history:
-        at = _standpoint(history, rules, setting)
+        at = standpoint_of(history, rules, setting)
         fleet = _Fleets(at, background, n_days, rules).of(rules)
     schedule = schedules([rules], background.senders)[0]
     table = sensitivity(fleet, schedule, assumptions, measure, lambda done, of: report("trying figures", done, of))
@@ -225,23 +223,6 @@ def _after(done: int, report: Callable[[int], None]) -> Callable[[int], None]:
     return lambda more: report(done + more)
 
 
-def _check_days(n_days: int) -> None:
-    if not 1 <= n_days <= MOST_DAYS:
-        raise ValueError(f"a forecast of {n_days} days (expected 1 to {MOST_DAYS:,})")
-
-
-def _assumptions(setting: Setting) -> Assumptions:
-    assumptions = shipped.load_assumptions(setting.assumptions)
-    assumptions.expect_people(source=shipped.assumptions_file(setting.assumptions).name)
-    return assumptions
-
-
 def _base(space: Space, path: Path) -> Policy:
     beside = path.parent / space.base
     return shipped.load_policy(str(beside) if beside.is_file() else space.base)
-
-
-def _standpoint(history: History, rules: Policy, setting: Setting) -> Standpoint:
-    proven = standings(history.builds, shipped.load_catalogue(), rules)
-    as_of = setting.period(history).to_on
-    return standpoint(history, as_of, silent_after_days=rules.silent_after_days, known=proven)
