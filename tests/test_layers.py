@@ -52,7 +52,7 @@ CORE = (  # values in, values out
         "space",
         "policy_writing",
     ),  # and for all of them
-    ("outcomes", "response", "assumptions_text", "posterior", "survival", "candidates"),
+    ("outcomes", "response", "assumptions_text", "posterior", "survival", "candidates", "export.target"),
 )
 ANSWERS = (  # values in, what a person looks at out
     ("course", "acts", "patch_forecast"),
@@ -71,8 +71,8 @@ ANSWERS = (  # values in, what a person looks at out
         "returns",
     ),
     ("rollout", "expected", "differences", "picture_tables", "policy_words", "story", "story_sources"),
-    ("frontier", "sensitivity", "story_policy", "rollout_bands"),
-    ("rollout_differences",),
+    ("frontier", "sensitivity", "story_policy", "rollout_bands", "export.tables"),
+    ("rollout_differences", "export.postfix"),
 )
 RING = (  # files, the database, notebooks, the clock of the day
     (

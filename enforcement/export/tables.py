@@ -1,0 +1,180 @@
+"""The tables that every target looks up: the servers with their cohorts and calendar, the builds, the identities."""
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from enforcement.builds import Hop
+from enforcement.catalogue import PRODUCTS, Catalogue
+from enforcement.export.calendar import calendar
+from enforcement.history import History
+from enforcement.names import server_name, shown
+from enforcement.policy import Policy, Route
+from enforcement.replay import Replay
+from enforcement.schema import BUILDS
+from enforcement.standing import standings
+
+_FINGERPRINT: Final = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """What an export knows, for each target to write in its own form.
+
+    calendar: as `calendar` gives it; servers: server, tenant, minute_offset, cohorts (list of structs of product and
+    cohort, of those cohorts that take the tenant's servers in); builds: build, product, evidence, vulnerable_from,
+    rule, as an smtp hop shows it; identities: an address, a network or a certificate's `sha256:…` → its server.
+    """
+
+    policy: Policy
+    serial: int
+    as_of: date
+    not_after: date
+    calendar: pl.DataFrame
+    servers: pl.DataFrame
+    builds: pl.DataFrame
+    identities: Mapping[str, str]
+
+    @property
+    def valid_from(self) -> date:
+        """The first day on which the export decides anything."""
+        return self.as_of + timedelta(days=1)
+
+
+class Edition(NamedTuple):
+    """Which export it is: the last day of the history that it rests on, and its number, which grows."""
+
+    as_of: date
+    serial: int
+
+
+def tables(
+    result: Replay, history: History, catalogue: Catalogue, edition: Edition, identities: Mapping[str, str]
+) -> Tables:
+    """Gather the tables of an export from a replay of a history that ends on the edition's day.
+
+    Raises ValueError for a policy that no target could carry out, and for an identity of a server nobody has seen.
+    """
+    policy, servers = result.policy, history.servers
+    if Route.DIRECT not in policy.routes:
+        raise ValueError(
+            f"routes = {[str(route) for route in policy.routes]}: mail servers enforce direct hand-overs only "
+            '(expected "direct" among them)'
+        )
+    known = set(servers["server"])
+    unseen = sorted({server for server in identities.values() if server not in known})
+    if unseen:
+        raise ValueError(
+            f"{len(unseen)} servers of the identities are not in the store, the first {shown(unseen[0])} "
+            "(expected names that `fleet` knows)"
+        )
+    return Tables(
+        policy=policy,
+        serial=edition.serial,
+        as_of=edition.as_of,
+        not_after=edition.as_of + timedelta(days=policy.export.valid_days),
+        calendar=calendar(result.course.spans, servers, policy, as_of=edition.as_of),
+        servers=with_cohorts(servers, policy, PRODUCTS),
+        builds=build_table(history.builds, policy, catalogue),
+        identities=identities,
+    )
+
+
+def with_cohorts(servers: pl.DataFrame, policy: Policy, products: Sequence[str]) -> pl.DataFrame:
+    """Say for each server which cohort takes it in with each product: the first that matches, if one does.
+
+    >>> from enforcement.schema import SERVERS
+        >>> from enforcement.shipped import load_policy
+        >>> servers = pl.DataFrame([(1, "mx.t.example", "t.example", 7)], schema=SERVERS, orient="row")
+        >>> with_cohorts(servers, load_policy("ninety-days"), ["Exchange Server 2016"])["cohorts"].to_list()
+        [[{'product': 'Exchange Server 2016', 'cohort': 'all'}]]
+    """
+    rows = [
+        (tenant, [{"product": product, "cohort": name} for product, name in _cohorts_of(tenant, policy, products)])
+        for tenant in servers["tenant"].unique()
+    ]
+    cohort = pl.Struct({"product": pl.String, "cohort": pl.String})
+    taken = pl.DataFrame(rows, schema={"tenant": pl.String, "cohorts": pl.List(cohort)}, orient="row")
+    return (
+        servers.join(taken, on="tenant", how="left")
+        .select("server", "tenant", "minute_offset", "cohorts")
+        .sort("server")
+    )
+
+
+def _cohorts_of(tenant: str, policy: Policy, products: Sequence[str]) -> list[tuple[str, str]]:
+    found = []
+    for product in products:
+        name = next((cohort.name for cohort in policy.cohorts if cohort.takes(product, tenant)), None)
+        if name is not None:
+            found.append((product, name))
+    return found
+
+
+def build_table(builds: pl.DataFrame, policy: Policy, catalogue: Catalogue) -> pl.DataFrame:
+    """Say of every build of the catalogue and every one of BUILDS what an smtp hop of it proves, and since when.
+
+    Columns: build, product, evidence, vulnerable_from, rule; a build once, whatever hops showed it.
+
+    >>> from enforcement.shipped import load_catalogue, load_policy
+    >>> seen = pl.DataFrame([(1, "15.1.2507.7", "mapi")], schema=BUILDS, orient="row")
+    >>> table = build_table(seen, load_policy("ninety-days"), load_catalogue())
+    >>> table.filter(build="15.1.2507.7").select("product", "evidence").row(0)
+    ('Exchange Server 2016', 'rounded up')
+    """
+    names = {str(release.build) for release in catalogue.releases} | set(builds["build"].drop_nulls())
+    every = pl.DataFrame(
+        [(number, name, str(Hop.SMTP)) for number, name in enumerate(sorted(names))], schema=BUILDS, orient="row"
+    )
+    proven = standings(every, catalogue, policy)
+    return proven.select("build", "product", "evidence", "vulnerable_from", "rule")
+
+
+def read_identities(text: str, *, source: str) -> dict[str, str]:
+    r"""Read an operator's file of identities: lines of `identity,server` under that header.
+
+    An identity is an address, a network, or the SHA-256 of a client certificate.
+
+    >>> read_identities("identity,server\n192.0.2.0/24,MX.t.example\n", source="ids.csv")
+    {'192.0.2.0/24': 'mx.t.example'}
+    >>> read_identities("identity,server\n192.0.2.1/24,mx.t.example\n", source="ids.csv")
+    Traceback (most recent call last):
+    ValueError: ids.csv line 2: '192.0.2.1/24' has host bits set (expected a network like 192.0.2.0/24)
+    """
+    lines = text.removeprefix("\ufeff").splitlines()
+    if not lines or [part.strip() for part in lines[0].split(",")] != ["identity", "server"]:
+        raise ValueError(f"{source}: expected a first line `identity,server`")
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        identity, _, server = line.partition(",")
+        try:
+            key, name = _identity(identity.strip()), server_name(server)
+        except ValueError as problem:
+            raise ValueError(f"{source} line {number}: {problem}") from None
+        if found.setdefault(key, name) != name:
+            raise ValueError(f"{source} line {number}: {key} is {found[key]} above, {name} here (expected one server)")
+    return found
+
+
+def _identity(text: str) -> str:
+    if text.lower().startswith("sha256:"):
+        fingerprint = text.lower().replace(":", "").replace("sha256", "sha256:", 1)
+        if not _FINGERPRINT.fullmatch(fingerprint):
+            raise ValueError(f"{shown(text)} (expected sha256: and 64 hexadecimal digits)")
+        return fingerprint
+    try:
+        if "/" in text:
+            return str(ipaddress.ip_network(text))
+        return str(ipaddress.ip_address(text))
+    except ValueError as problem:
+        if "host bits" in str(problem):
+            network = ipaddress.ip_network(text, strict=False)
+            raise ValueError(f"{shown(text)} has host bits set (expected a network like {network})") from None
+        raise ValueError(f"{shown(text)} (expected an address, a network, or sha256: and 64 digits)") from None
