@@ -89,10 +89,10 @@ def with_cohorts(servers: pl.DataFrame, policy: Policy, products: Sequence[str])
     """Say for each server which cohort takes it in with each product: the first that matches, if one does.
 
     >>> from enforcement.schema import SERVERS
-        >>> from enforcement.shipped import load_policy
-        >>> servers = pl.DataFrame([(1, "mx.t.example", "t.example", 7)], schema=SERVERS, orient="row")
-        >>> with_cohorts(servers, load_policy("ninety-days"), ["Exchange Server 2016"])["cohorts"].to_list()
-        [[{'product': 'Exchange Server 2016', 'cohort': 'all'}]]
+    >>> from enforcement.shipped import load_policy
+    >>> servers = pl.DataFrame([(1, "mx.t.example", "t.example", 7)], schema=SERVERS, orient="row")
+    >>> with_cohorts(servers, load_policy("ninety-days"), ["Exchange Server 2016"])["cohorts"].to_list()
+    [[{'product': 'Exchange Server 2016', 'cohort': 'all'}]]
     """
     rows = [
         (tenant, [{"product": product, "cohort": name} for product, name in _cohorts_of(tenant, policy, products)])
