@@ -2,8 +2,54 @@
 
 import json
 from datetime import timedelta
+from typing import Final
 
 from enforcement.export.tables import Tables
+from enforcement.policy import OnFailure
+
+LOOKUP_NAME: Final = "postfix/tables.json"
+_ACTIONS: Final = {OnFailure.ACCEPT: "accept", OnFailure.DEFER: "tempfail"}
+_MAIN = """\
+# Lines for Postfix's main.cf. The milter answers with the codes and texts of the policy, at the end of the headers.
+# Postfix looks for the socket below its queue directory, where a confined smtpd sees it too.
+smtpd_milters = unix:enforcement/milter.sock
+# What happens while the milter does not answer (on_failure = "{on_failure}").
+milter_default_action = {action}
+"""
+_UNIT = """\
+# A systemd service for the milter; EXPORTS is where `enforcement install` keeps the exports.
+[Unit]
+Description=Enforcement of a policy on out-of-date Exchange servers
+After=network.target
+Before=postfix.service
+
+[Service]
+Environment=EXPORTS=/etc/enforcement
+ExecStart=/opt/enforcement/bin/enforcement milter ${{EXPORTS}}/current \\
+  --socket unix:/var/spool/postfix/enforcement/milter.sock --on-failure {on_failure} \\
+  --log /var/log/enforcement/decisions.jsonl
+User=enforcement
+Group=postfix
+LogsDirectory=enforcement
+Restart=always
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths=/var/spool/postfix/enforcement
+PrivateTmp=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def postfix_files(tables: Tables) -> dict[str, bytes]:
+    """Write what the milter and Postfix read, name → content."""
+    on_failure = tables.policy.export.on_failure
+    return {
+        LOOKUP_NAME: lookup_json(tables),
+        "postfix/main.cf": _MAIN.format(on_failure=on_failure, action=_ACTIONS[on_failure]).encode(),
+        "postfix/enforcement-milter.service": _UNIT.format(on_failure=on_failure).encode(),
+    }
 
 
 def lookup_json(tables: Tables) -> bytes:
