@@ -12,10 +12,11 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from worlds import store_of
+
 from enforcement.export.postfix_server import PostfixServer, postfix_server, send
 from enforcement.export.target import Peer
 from enforcement.workbench import Order, Setting, export_policy
-from worlds import store_of
 
 LEAST = 0.7
 ACCEPTS_ALL = """
