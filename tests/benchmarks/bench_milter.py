@@ -54,7 +54,7 @@ def main() -> int:
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # In the days of the export, a server in its stage of report: all that is known is looked up, and it is accepted.
+        # A server in its stage of report: everything is looked up, and the mail is accepted.
         store = store_of(folder / "s.duckdb", [("2024-03-21T10:00", SERVER, BUILD)])
         export_policy("ninety-days", Setting(store=store), Order(out=folder / "out"))
         (folder / "all.py").write_text(ACCEPTS_ALL)
