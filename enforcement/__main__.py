@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from enforcement import forecasts, intake, interruption, printing, report, shipped, workbench
 from enforcement.check import Severity
-from enforcement.commands import forecast, frontier
+from enforcement.commands import forecast, frontier, production
 from enforcement.commands.options import (
     AsOf,
     Assumed,
@@ -60,6 +60,7 @@ app = typer.Typer(
 )
 forecast.add_to(app)
 frontier.add_to(app)
+production.add_to(app)
 
 
 @app.command(epilog="Example: enforcement sample --messages 100000 --seed 7 --store data/small.duckdb")

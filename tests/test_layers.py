@@ -84,6 +84,9 @@ RING = (  # files, the database, notebooks, the clock of the day
         "importers.csv_text",
         "importers.mail_files",
     ),
+    ("export.signing",),
+    ("export.verify",),
+    ("export.install",),
     ("store_names", "store_spool", "store_records", "importers.table_columns"),
     ("importers.table_rows", "importers.parquet_file"),
     ("kept", "tables_of_replay", "store_forget", "store_imports", "importers.mail", "importers.tables", "export.write"),
@@ -103,7 +106,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("terminal",),
     ("printing_forecast", "printing_frontier", "commands.options"),
     ("printing",),
-    ("commands.forecast", "commands.frontier"),
+    ("commands.forecast", "commands.frontier", "commands.production"),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}
@@ -119,6 +122,8 @@ DOORS = {
     "nbconvert": ("report*",),
     "nbformat": ("report*",),
     "vl_convert": ("report*",),
+    "securesystemslib": ("export.signing",),
+    "cryptography": ("export.signing",),
     "typer": ("__main__", "terminal", "commands*"),
     "rich": ("__main__", "terminal", "commands*"),
 }
