@@ -84,6 +84,9 @@ RING = (  # files, the database, notebooks, the clock of the day
         "importers.csv_text",
         "importers.mail_files",
     ),
+    ("export.signing",),
+    ("export.verify",),
+    ("export.install",),
     ("store_names", "store_spool", "store_records", "importers.table_columns"),
     ("importers.table_rows", "importers.parquet_file"),
     (
@@ -112,7 +115,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("terminal",),
     ("printing_forecast", "printing_frontier", "commands.options"),
     ("printing",),
-    ("commands.forecast", "commands.frontier", "commands.milter"),
+    ("commands.forecast", "commands.frontier", "commands.milter", "commands.production"),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}
@@ -129,6 +132,8 @@ DOORS = {
     "nbconvert": ("report*",),
     "nbformat": ("report*",),
     "vl_convert": ("report*",),
+    "securesystemslib": ("export.signing",),
+    "cryptography": ("export.signing",),
     "typer": ("__main__", "terminal", "commands*"),
     "rich": ("__main__", "terminal", "commands*"),
 }
