@@ -248,6 +248,7 @@ def export(
     as_of: AsOf = None,
     override: Annotated[str | None, typer.Option(metavar="REASON", help="Why guardrails may be broken.")] = None,
     revision: Annotated[int, typer.Option(metavar="N", help="A second export of the same day has a greater one.")] = 0,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="A key of `keygen` that signs the export.")] = None,
     identities: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSV: address, network or certificate of a server.")
     ] = None,
@@ -259,7 +260,7 @@ def export(
     """Export a policy: its files, each server's calendar, and the manifest."""
     setting = Setting(store=store, to_on=as_of, assumptions=assumptions, pauses=pauses)
     order = Order(
-        out=out, override=override, revision=revision, identities=identities, today=datetime.now(tz=UTC).date()
+        out=out, override=override, revision=revision, key=key, identities=identities, today=datetime.now(tz=UTC).date()
     )
     if shipped.load_policy(policy).notice is not None:
         say("the policy asks for notices: this export does not check that they have gone out")

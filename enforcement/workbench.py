@@ -20,6 +20,7 @@ from enforcement.course import Background
 from enforcement.engines import lakes
 from enforcement.explain import Case, Seen, explain, find_server
 from enforcement.export.manifest import MANIFEST_NAME, Origin, serial
+from enforcement.export.signing import read_signing_key
 from enforcement.export.tables import Edition, read_identities, tables
 from enforcement.export.write import export_files, refuse, write_export
 from enforcement.exposed import Exposed, expose
@@ -84,6 +85,7 @@ class Order:
     revision: int = 0
     run: str | None = None
     identities: Path | None = None  # addresses, networks and certificates that an operator knows the servers of
+    key: Path | None = None  # signs the manifest; its path goes into nothing that is written
     today: date | None = None  # an export of a later day is refused
 
 
@@ -287,7 +289,8 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
     refuse(result, origin)
     edition = Edition(as_of, serial(as_of, order.revision))
     known = tables(result, history, setting.background().catalogue, edition, _identities(order.identities))
-    files = export_files(known, origin, policy_toml=path.read_bytes())
+    key = None if order.key is None else read_signing_key(order.key)
+    files = export_files(known, origin, policy_toml=path.read_bytes(), key=key)
     write_export(files, order.out)
     return Exported(folder=order.out, manifest=json.loads(files[MANIFEST_NAME]), calendar=known.calendar, replay=result)
 

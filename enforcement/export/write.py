@@ -9,8 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
-from enforcement.export.manifest import ENVELOPE_NAME, MANIFEST_NAME, Origin, manifest
+from enforcement.export.manifest import MANIFEST_NAME, Origin, manifest
 from enforcement.export.postfix import postfix_files
+from enforcement.export.signing import ENVELOPE_NAME, SigningKey, envelope
 from enforcement.export.tables import Tables
 from enforcement.guardrails import State
 from enforcement.policy_text import canonical_json
@@ -26,8 +27,10 @@ class RefusedError(ExportError):
     """A policy that must not go out: its guardrails or pauses do not hold."""
 
 
-def export_files(known: Tables, origin: Origin, *, policy_toml: bytes) -> dict[str, bytes]:
-    """Give the files of an export, name → content; whether they may go out is asked of `refuse`."""
+def export_files(
+    known: Tables, origin: Origin, *, policy_toml: bytes, key: SigningKey | None = None
+) -> dict[str, bytes]:
+    """Give the files of an export, name → content, signed by a key; whether they may go out is asked of `refuse`."""
     files = {
         "policy.toml": policy_toml,
         "policy.json": canonical_json(known.policy).encode(),
@@ -37,7 +40,9 @@ def export_files(known: Tables, origin: Origin, *, policy_toml: bytes) -> dict[s
         "builds.csv": safe_csv(known.builds).encode(),
     }
     files |= postfix_files(known)
-    return files | {MANIFEST_NAME: manifest(files, origin)}
+    named = manifest(files, origin)
+    sealed = {} if key is None else {ENVELOPE_NAME: envelope(named, key)}
+    return files | {MANIFEST_NAME: named} | sealed
 
 
 def _with_cohorts_told(servers: pl.DataFrame) -> pl.DataFrame:
