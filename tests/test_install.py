@@ -39,9 +39,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> list[Pa
     """Three signed exports of one day, one after the other."""
     private = read_signing_key(key_file)
     folder = tmp_path_factory.mktemp("exports")
-    return [
-        write(folder / str(n), FILES | {"policy.toml": f"{n}".encode()}, key=private, revision=n) for n in range(3)
-    ]
+    return [write(folder / str(n), FILES | {"policy.toml": f"{n}".encode()}, key=private, revision=n) for n in range(3)]
 
 
 def now_holds(root: Path, key: PublicKey) -> str:
@@ -52,7 +50,7 @@ def now_holds(root: Path, key: PublicKey) -> str:
 
 
 def left_over(root: Path) -> list[Path]:
-    return [path for path in root.rglob(".work-*")]
+    return list(root.rglob(".work-*"))
 
 
 def test_installing_switches_and_keeps_the_one_before(exports: list[Path], tmp_path: Path, key: PublicKey) -> None:
@@ -63,7 +61,7 @@ def test_installing_switches_and_keeps_the_one_before(exports: list[Path], tmp_p
             True, 2026112300 + n, None if n == 0 else 2026112300 + n - 1
         )  # fmt: skip
         assert now_holds(root, key) == str(n)
-    assert os.readlink(root / "current").startswith("versions/2026112302-")
+    assert (root / "current").readlink().match("versions/2026112302-*")
     assert left_over(root) == []
 
 
@@ -196,7 +194,9 @@ def test_versions_that_no_rollback_reaches_are_removed(tmp_path: Path, key_file:
     private = read_signing_key(key_file)
     root = tmp_path / "root"
     for n in range(9):
-        install(write(tmp_path / str(n), {"policy.toml": str(n).encode()}, key=private, revision=n), root, act=BY, key=key)
+        install(
+            write(tmp_path / str(n), {"policy.toml": str(n).encode()}, key=private, revision=n), root, act=BY, key=key
+        )
     kept = sorted(path.name[:10] for path in (root / "versions").iterdir() if path.is_dir())
     assert kept == [f"202611230{n}" for n in range(3, 9)]
     assert len(list((root / "versions").iterdir())) == 12
@@ -211,10 +211,9 @@ def test_it_says_what_to_reload(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in done.reload] == ["reload Exim", "Postfix needs nothing"]
     done = install(write(tmp_path / "b", first | {"exim/builds.cdb": b"2"}, revision=1), root, act=BY)
     assert done.reload == ("Exim needs nothing: it opens its lookup files anew",)
-    done = install(write(tmp_path / "c", first | {"exim/acl.conf": b"2"}, revision=2), root, act=BY)
-    assert done.reload == ("reload Exim: it reads exim/acl.conf and others only when it starts",) or done.reload == (
-        "reload Exim: it reads exim/acl.conf only when it starts",
-    )
+    later = first | {"exim/acl.conf": b"2", "exim/builds.cdb": b"2"}
+    done = install(write(tmp_path / "c", later, revision=2), root, act=BY)
+    assert done.reload == ("reload Exim: it reads exim/acl.conf only when it starts",)
 
 
 def test_the_record_says_who_and_when_and_no_secret(
@@ -319,7 +318,7 @@ def test_killed_for_real_the_old_one_holds(exports: list[Path], tmp_path: Path, 
         "while True:\n"
         "    install(two, root, act=act, key=key); rollback(root, act=act, key=key)\n"
     )
-    command = [sys.executable, "-c", script, key_file.with_suffix(".pub"), *exports[:2], root]
+    command: list[str | Path] = [sys.executable, "-c", script, key_file.with_suffix(".pub"), *exports[:2], root]
     for milliseconds in (3, 17, 31, 55):
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
@@ -345,5 +344,7 @@ def test_the_commands(tmp_path: Path) -> None:
     (export / "policy.toml").write_bytes(b"")
     done = run("install", export, "--to", tmp_path / "root")
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines() == ["enforcement: not installed: policy.toml: changed (0 bytes, expected 21)"]
+    assert done.stderr.strip().splitlines() == [
+        "enforcement: not installed: policy.toml: changed (0 bytes, expected 21)"
+    ]
     assert run("rollback", "--to", tmp_path / "root").returncode == 1

@@ -240,7 +240,8 @@ def test_links_pipes_and_sockets_are_refused_unread(export: Path, keys: Path, tm
 
 
 @pytest.mark.parametrize(
-    "name", ["../k", "/etc/passwd", "a/../b", "a//b", "./a", "a/", "", "a\\b", "a\nb", MANIFEST_NAME, ENVELOPE_NAME, ".."]
+    "name",
+    ["../k", "/etc/passwd", "a/../b", "a//b", "./a", "a/", "", "a\\b", "a\nb", MANIFEST_NAME, ENVELOPE_NAME, ".."],
 )
 def test_names_that_lead_out_are_refused(tmp_path: Path, keys: Path, name: str) -> None:
     """Even signed: nobody who signs such a list means well."""
@@ -326,7 +327,17 @@ def test_others_can_check_the_signature(signed: Path, keys: Path, tmp_path: Path
     kind = PAYLOAD_TYPE.encode()
     (tmp_path / "pae").write_bytes(b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload))
     (tmp_path / "sig").write_bytes(base64.b64decode(read["signatures"][0]["sig"]))
-    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", keys / "ours.pub", "-rawin", "-in", tmp_path / "pae"]
+    command: list[str | Path] = [
+        "openssl",
+        "pkeyutl",
+        "-verify",
+        "-pubin",
+        "-inkey",
+        keys / "ours.pub",
+        "-rawin",
+        "-in",
+        tmp_path / "pae",
+    ]
     done = subprocess.run([*command, "-sigfile", tmp_path / "sig"], capture_output=True, text=True, check=False)
     assert "Verified Successfully" in done.stdout, done.stderr
 

@@ -4,7 +4,7 @@ import getpass
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import polars as pl
 import typer
@@ -23,7 +23,8 @@ _Key = Annotated[
     Path | None, typer.Option("--key", metavar="PUBLIC", help="The public key (.pub) that must have signed it.")
 ]
 _Root = Annotated[Path, typer.Option("--to", metavar="ROOT", help="Where mail servers look: ROOT/current.")]
-_FAILED = 1
+_FAILED: Final = 1
+_ROWS: Final = 20
 
 
 def notices_command(
@@ -73,7 +74,13 @@ def _print_notices(made: Announced, out: Path, how: Format, *, has_ledger: bool)
         ]
     )
     coming = made.calendar.filter(pl.col("must_go_out_on") >= on)
-    show(coming if has_ledger else coming.drop("sent"), title=f"What must go out from {on} on", rows=20)
+    if coming.height:
+        title = f"What must go out from {on} on"
+        if coming.height > _ROWS:
+            title += f"; the first {_ROWS} of {coming.height:,} rows, calendar.csv has all"
+        show((coming if has_ledger else coming.drop("sent")).head(_ROWS), title=title, rows=_ROWS)
+    else:
+        sentences([f"Nothing else is known to be due after {on}; calendar.csv has what was due before."])
     if made.judged.refusals:
         sentences(["An export of this day is refused:", *(f"  {each}" for each in made.judged.refusals)])
     elif made.judged.assumed:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from enforcement.names import printable
 from enforcement.policy import Policy
 
+_SIGNS = re.compile(r"[!-/:-@\[-`{-~]")  # what Markdown may take for markup can have a backslash: CommonMark 2.4
 _BACKTICKS = re.compile(r"`+")
 # Every sign that an address may have but those that end a link in Markdown or HTML.
 _OF_ADDRESS: Final = "!#$%&*+,-./:;=?@_~"
@@ -17,7 +18,7 @@ _STYLE: Final = """
 * { box-sizing: border-box; }
 body { margin: 0; background: #fff; color: #1f2933; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto,
   "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 46rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
+main { max-width: 52rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
 h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 1rem; }
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 2.25rem 0 .5rem; }
 p, ul { margin: 0 0 1rem; overflow-wrap: anywhere; }
@@ -31,12 +32,13 @@ table { border-collapse: collapse; font-size: .9375rem; line-height: 1.4; width:
   font-variant-numeric: tabular-nums; }
 th { text-align: left; vertical-align: bottom; border-bottom: 2px solid #1f2933; }
 td { border-bottom: 1px solid #d9dfe5; vertical-align: top; }
-th, td { padding: .4rem 1rem .4rem 0; overflow-wrap: anywhere; }
-td:first-child { white-space: nowrap; }
+th, td { padding: .4rem 1rem .4rem 0; }
+td { overflow-wrap: anywhere; }
+td:first-child, td:first-child code { white-space: nowrap; }
 figure { margin: 0 0 1rem; }
 figcaption { color: #52606d; font-size: .875rem; }
 svg { display: block; width: 100%; height: auto; }
-@media (max-width: 40rem) { main { padding: 1.25rem 1rem 3rem; } td:first-child { white-space: normal; } }
+@media (max-width: 40rem) { main { padding: 1.25rem 1rem 3rem; } td { min-width: 7rem; } }
 @media print { body { font-size: 11pt; } }
 """
 
@@ -47,17 +49,26 @@ class Code(NamedTuple):
     text: str
 
 
+class Plain(NamedTuple):
+    """A text from outside that reads as one of our words, e.g. the name of a service."""
+
+    text: str
+
+
 class Link(NamedTuple):
     """An address that a policy names."""
 
     address: str
 
 
+Value: TypeAlias = Code | Plain | Link
+
+
 class Line(NamedTuple):
     """A sentence of ours with values in the places of `{}`; it is trusted, what is filled in is not."""
 
     words: str
-    values: tuple[Code | Link, ...] = ()
+    values: tuple[Value, ...] = ()
 
     @property
     def markdown(self) -> str:
@@ -96,30 +107,35 @@ class Strip(NamedTuple):
 Block: TypeAlias = Heading | Paragraph | Items | Grid | Strip
 
 
-def line(words: str, *values: Code | Link) -> Line:
-    r"""Make a sentence; texts from outside go in as Code or Link.
+def line(words: str, *values: Value) -> Line:
+    r"""Make a sentence; texts from outside go in as values.
 
     >>> line("Mail of {}.", Code("a`b|<i>")).markdown, line("Mail of {}.", Code("a`b|<i>")).html
     ('Mail of ``a`b|<i>``.', 'Mail of <code>a`b|&lt;i&gt;</code>.')
+    >>> line("Mail to {}.", Plain("*x*")).markdown
+    'Mail to \\*x\\*.'
     """
     return Line(words, values)
 
 
-def _markdown(value: Code | Link) -> str:
+def _markdown(value: Value) -> str:
     """Write a code span, in which nothing is markup, with a fence longer than any in it (CommonMark 6.1)."""
     if isinstance(value, Link):
         return f"<{_address(value)}>"
+    if isinstance(value, Plain):
+        return _SIGNS.sub(r"\\\g<0>", printable(value.text))
     text = printable(value.text) or " "
     fence = "`" * (1 + max((len(run) for run in _BACKTICKS.findall(text)), default=0))
     pad = " " if text[0] in "` " or text[-1] in "` " else ""
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
-def _html(value: Code | Link) -> str:
+def _html(value: Value) -> str:
     if isinstance(value, Link):
         address = escape(_address(value))
         return f'<a href="{address}" rel="noreferrer">{address}</a>'
-    return f"<code>{escape(printable(value.text))}</code>"
+    text = escape(printable(value.text))
+    return text if isinstance(value, Plain) else f"<code>{text}</code>"
 
 
 def _address(link: Link) -> str:
@@ -197,21 +213,24 @@ def strip(policy: Policy) -> str:
         x, width = begin * scale, (end - begin) * scale
         blocked, throttled = stage.block * _HEIGHT / 60, stage.throttle * _HEIGHT / 60
         foot = _TOP + _HEIGHT
+        middle, place = x + width / 2, "start" if begin == 0 else "middle"
         parts += [
-            f'<rect x="{x:.1f}" y="{_TOP}" width="{width:.1f}" height="{_HEIGHT}" fill="#f5f7f9" stroke="#d9dfe5"/>',
-            f'<rect x="{x:.1f}" y="{foot - blocked:.1f}" width="{width:.1f}" height="{blocked:.1f}" fill="{_BLOCKED}"/>',
-            f'<rect x="{x:.1f}" y="{foot - blocked - throttled:.1f}" width="{width:.1f}" height="{throttled:.1f}"'
-            f' fill="{_THROTTLED}"/>',
-            f'<text x="{x + width / 2:.1f}" y="{_TOP - 10}" text-anchor="middle">{number}</text>',
-            f'<text x="{x:.1f}" y="{foot + 18}" text-anchor="{"start" if begin == 0 else "middle"}">{begin}</text>',
+            _box(x, _TOP, width, _HEIGHT, 'fill="#f5f7f9" stroke="#d9dfe5"'),
+            _box(x, foot - blocked, width, blocked, f'fill="{_BLOCKED}"'),
+            _box(x, foot - blocked - throttled, width, throttled, f'fill="{_THROTTLED}"'),
+            f'<text x="{middle:.1f}" y="{_TOP - 10}" text-anchor="middle">{number}</text>',
+            f'<text x="{x:.1f}" y="{foot + 18}" text-anchor="{place}">{begin}</text>',
         ]
     caption = (
-        "Stages 1 to "
-        f"{len(starts)} over the days since the first such mail; of each hour, orange: minutes in which mail is delayed, "
-        "red: minutes in which it is refused."
+        f"Stages 1 to {len(starts)} over the days since the first such mail. Of each hour, orange: minutes in which mail "
+        "is delayed, red: minutes in which it is refused."
     )
     return (
         f'<figure><svg viewBox="-4 0 {_WIDTH + 8} {_TOP + _HEIGHT + 26}" role="img" aria-label="{escape(caption)}" '
         f'font-size="13" fill="#1f2933" font-family="system-ui, sans-serif">{"".join(parts)}</svg>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def _box(x: float, y: float, width: float, height: float, paint: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {paint}/>'

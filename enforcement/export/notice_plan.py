@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final, NamedTuple
@@ -43,8 +43,8 @@ _EVER: Final = date(1970, 1, 1)
 class Plan:
     """The notices of a policy as known on a day.
 
-    due: DUE; told: the servers to be told of on that day, server_id, build_id, cohort, shown_on; entries: server, tenant, cohort,
-    stage, comes_on, spell_from_on of each coming stage; hits: tenant, cohort, first_on: when mail is next touched;
+    due: DUE; told: the servers to be told of on that day: server_id, build_id, cohort, shown_on; entries: server,
+    tenant, cohort, stage, comes_on, spell_from_on of each coming stage; hits: tenant, cohort, first_on: when mail is next touched;
     first: tenant, cohort, first_on: when each tenant is to be sent its targeted notice.
     """
 
@@ -175,21 +175,24 @@ def read_sent(text: str, *, source: str) -> pl.DataFrame:
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), strict=True)
     rows: list[tuple[str, str, str, date]] = []
     try:
-        if not set(_COLUMNS) <= set(reader.fieldnames or ()):
-            raise ValueError(
-                f"expected the columns {','.join(_COLUMNS)}, found {shown(','.join(reader.fieldnames or ()))}"
-            )
+        _expect_columns(reader.fieldnames or ())
         rows.extend(_sent_row(row) for row in reader)
     except (csv.Error, ValueError) as error:
         raise ValueError(f"{source}, line {max(reader.line_num, 1)}: {error}") from None
     return pl.DataFrame(rows, schema=SENT, orient="row").unique().sort(*_COLUMNS)
 
 
+def _expect_columns(found: Sequence[str]) -> None:
+    if not set(_COLUMNS) <= set(found):
+        raise ValueError(f"expected the columns {','.join(_COLUMNS)}, found {shown(','.join(found))}")
+
+
 def _sent_row(row: dict[str, str]) -> tuple[str, str, str, date]:
     if None in row or None in row.values():
         raise ValueError("expected one value for each column")
     # What a spreadsheet would run has a quote in front, as `notices` writes it.
-    notice, cohort, tenant, sent = (row[name].strip().removeprefix("'") for name in _COLUMNS)
+    notice, cohort, tenant, sent = (row[name].removeprefix("'") for name in _COLUMNS)
+    notice, sent = notice.strip(), sent.strip()
     if not _NOTICE.fullmatch(notice):
         raise ValueError(f"notice = {shown(notice)}: expected general, targeted, or a stage like `stage 2`")
     if (notice == GENERAL) != (tenant == ""):
@@ -216,7 +219,10 @@ def to_send(known: Plan, sent: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def notice_calendar(known: Plan, sent: pl.DataFrame | None, *, n_tenants: int) -> pl.DataFrame:
-    """Count what must go out when: notice, cohort, tenants, must_go_out_on, because, comes_on, sent (null: no ledger)."""
+    """Count what must go out when: notice, cohort, tenants, must_go_out_on, because, comes_on, sent.
+
+    Without a ledger, nothing is known to be sent: null.
+    """
     return (
         _with_sent(known.due, pl.DataFrame(schema=SENT) if sent is None else sent)
         .group_by("must_go_out_on", "notice", "cohort", "because", "comes_on")
@@ -231,6 +237,15 @@ def notice_calendar(known: Plan, sent: pl.DataFrame | None, *, n_tenants: int) -
 
 
 # --- what may not come yet ----------------------------------------------------------------------------------------
+
+
+class _Finding(NamedTuple):
+    """Of one kind of notice and cohort: what comes too early after it, and what rests on one."""
+
+    what: str
+    cohort: str
+    late: pl.DataFrame
+    open: pl.DataFrame
 
 
 def refusals(known: Plan, sent: pl.DataFrame | None, *, not_after: date) -> list[str]:
@@ -248,17 +263,20 @@ def judge(known: Plan, sent: pl.DataFrame | None, *, not_after: date) -> Judged:
     """
     refused: list[str] = []
     relied: list[str] = []
-    for kind in (_judge_general, _judge_targeted, _judge_stages):
-        for what, cohort, late, open_ in kind(known, sent, not_after):
-            if late.height:
-                refused.append(_told(what, cohort, late))
-            if open_.height:
-                latest = open_["latest_on"].min()
-                relied.append(
-                    f"{what} of cohort {shown(cohort)}: relies on {open_.height:,} going out, the first on {latest}"
-                    if sent is not None
-                    else f"{what} of cohort {shown(cohort)}: supposes that {open_.height:,} went or go out as planned"
-                )
+    for name, kind in (
+        ("general notices", _judge_general),
+        ("targeted notices", _judge_targeted),
+        ("notices of stages", _judge_stages),
+    ):
+        found = list(kind(known, sent, not_after))
+        refused += [_told(each) for each in found if each.late.height]
+        still = pl.concat([each.open["latest_on"] for each in found]) if found else pl.Series(dtype=pl.Date)
+        if still.len():
+            relied.append(
+                f"{name}: {still.len():,} are supposed to go out, or have gone out, on the days planned"
+                if sent is None
+                else f"{name}: {still.len():,} still have to go out, the first on {still.min()!s} at the latest"
+            )
     return Judged(refused, relied)
 
 
@@ -275,16 +293,14 @@ def _with_sent(rows: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-_Finding = tuple[str, str, pl.DataFrame, pl.DataFrame]
-
-
-def _told(what: str, cohort: str, late: pl.DataFrame) -> str:
+def _told(found: _Finding) -> str:
+    late = found.late
     row = late.sort("comes_on", "tenant").row(0, named=True)
     of = f", {row['tenant']}" if row["tenant"] else ""
     many = f" ({late.height:,} like it)" if late.height > 1 else ""
     went = f"it goes out on {row['went_on']}" if row["went_on"] else "none was sent"
     return (
-        f"{what} of cohort {shown(cohort)}{of}: {row['comes']} on {row['comes_on']}; expected a notice on or before "
+        f"{found.what} of cohort {shown(found.cohort)}{of}: {row['comes']} on {row['comes_on']}; expected a notice on or before "
         f"{row['latest_on']}, {went}{many}"
     )
 
@@ -312,7 +328,7 @@ def _judge_general(known: Plan, sent: pl.DataFrame | None, not_after: date) -> I
         planned_on="must_go_out_on",
     )
     for cohort, part in rows.group_by("cohort", maintain_order=True):
-        yield "general notice", str(cohort[0]), *_split(part, sent, known)
+        yield _Finding("general notice", str(cohort[0]), *_split(part, sent, known))
 
 
 def _judge_targeted(known: Plan, sent: pl.DataFrame | None, not_after: date) -> Iterator[_Finding]:
@@ -330,7 +346,7 @@ def _judge_targeted(known: Plan, sent: pl.DataFrame | None, not_after: date) -> 
         )
     )
     for cohort, part in rows.group_by("cohort", maintain_order=True):
-        yield "targeted notice", str(cohort[0]), *_split(part, sent, known)
+        yield _Finding("targeted notice", str(cohort[0]), *_split(part, sent, known))
 
 
 def _judge_stages(known: Plan, sent: pl.DataFrame | None, not_after: date) -> Iterator[_Finding]:
@@ -349,4 +365,4 @@ def _judge_stages(known: Plan, sent: pl.DataFrame | None, not_after: date) -> It
         .sort("cohort", "notice", "comes_on", "tenant")
     )  # fmt: skip
     for (cohort, notice), part in rows.group_by("cohort", "notice", maintain_order=True):
-        yield f"notice of {notice}", str(cohort), *_split(part, sent, known)
+        yield _Finding(f"notice of {notice}", str(cohort), *_split(part, sent, known))

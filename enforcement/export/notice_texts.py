@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from enforcement.export.letters import Block, Code, Grid, Heading, Items, Line, Link, Paragraph, Strip, line
+from enforcement.export.letters import Block, Code, Grid, Heading, Items, Line, Link, Paragraph, Plain, Strip, line
 from enforcement.export.remedies import Remedy
 from enforcement.pieces import in_words, plural
 from enforcement.policy import Notice, Policy, Rule, Since, Stage
@@ -65,13 +65,13 @@ class TenantTold:
 
 def general(policy: Policy, notice: Notice, *, as_of: date) -> list[Block]:
     """Write what all customers are told."""
-    service = Code(policy.export.service_name)
+    service = Plain(policy.export.service_name)
     return [
         Heading(line("Mail from vulnerable Exchange servers will be throttled, then blocked"), 1),
         Paragraph(
             line(
-                "If a server of yours that runs Exchange Server hands mail over to {}, please check that its updates are "
-                "recent. Mail from servers that stay out of date is first reported to you, then delayed, then refused.",
+                "If a server of yours that runs Exchange Server hands mail over to {}, please check that its updates "
+                "are recent. Mail from servers that stay out of date is first reported to you, then delayed, then refused.",
                 service,
             ),
             "answer",
@@ -82,7 +82,9 @@ def general(policy: Policy, notice: Notice, *, as_of: date) -> list[Block]:
         Items([_rule(rule) for rule in policy.rules]),
         *_minimum_builds(policy),
         Paragraph(line("We begin with each group of servers on its day:")),
-        Grid(("From", "Products", "Tenants", "Group"), [_cohort(policy, index) for index in range(len(policy.cohorts))]),
+        Grid(
+            ("From", "Products", "Tenants", "Group"), [_cohort(policy, index) for index in range(len(policy.cohorts))]
+        ),
         Heading(line("What happens")),
         Strip(policy),
         Grid(
@@ -105,13 +107,13 @@ def to_tenant(told: TenantTold, policy: Policy, notice: Notice) -> list[Block]:
             line(
                 f"{in_words(n).capitalize()} of your servers hand{'s' if n == 1 else ''} mail over to {{}} with a "
                 f"vulnerable build of Exchange Server. {_next(told, policy)}",
-                Code(policy.export.service_name),
+                Plain(policy.export.service_name),
             ),
             "answer",
         ),
         Paragraph(line("The announcement: {}", Link(notice.announcement_url))),
         Heading(line("Your servers, and what to install")),
-        Grid(("Server", "Shows", "That is at least", "Why", "Install"), [_server(each, policy) for each in told.servers]),
+        Grid(("Server", "Shows", "Why", "Install"), [_server(each, policy) for each in told.servers]),
         Paragraph(
             line(
                 "The build is the one that a server writes into its mail, and so the least that it can be. What to "
@@ -135,12 +137,19 @@ def _next(told: TenantTold, policy: Policy) -> str:
         if begins is None or begins <= told.as_of:
             return "Their mail will be delayed, then refused, unless they are updated."
         return f"From {begins} on their mail comes under enforcement, unless they are updated before."
-    first_on, first = min(touching, key=lambda each: each[0])
-    does = "refused" if policy.stages[first.stage - 1].block else "delayed"
-    when = f"is {does} in part already" if first.is_now else f"will first be {does} in part from {first_on} on"
-    blocked = [day for day, step in touching if policy.stages[step.stage - 1].block == _HOUR]
-    worst = f", and all of it is refused from {min(blocked)} on" if blocked else ""
-    return f"Unless they are updated, their mail {when}{worst}."
+    now = [policy.stages[step.stage - 1] for _, step in touching if step.is_now]
+    later = [(day, policy.stages[step.stage - 1]) for day, step in touching if not step.is_now]
+    parts = []
+    if now:
+        worst = max(now, key=lambda stage: (stage.block, stage.throttle))
+        does = "refused" if worst.block == _HOUR else "refused in part" if worst.block else "delayed in part"
+        parts.append(f"mail of {'it' if len(told.servers) == 1 else 'some of them'} is {does} now")
+    elif later:
+        day, stage = min(later, key=lambda each: each[0])
+        parts.append(f"their mail is first {'refused' if stage.block else 'delayed'} on {day}")
+    if blocked := [day for day, stage in later if stage.block == _HOUR]:
+        parts.append(f"all of it is refused from {min(blocked)} on")
+    return f"Unless they are updated, {', and '.join(parts)}."
 
 
 def _touches(stage: Stage) -> bool:
@@ -155,7 +164,7 @@ def _rule(rule: Rule) -> Line:
         Since.BELOW_MINIMUM_SINCE: "it is older than the oldest build that is accepted of its product",
     }[rule.since]
     after = f", for {plural(rule.after_days, 'day')} or more" if rule.after_days else ""
-    only = (", of builds with {}", (Code(rule.when),)) if rule.when else ("", ())
+    only = (", of builds with {}", (Code(" ".join(rule.when.split())),)) if rule.when else ("", ())
     return Line(f"{since}{after}{only[0]}", only[1])
 
 
@@ -196,7 +205,7 @@ def _does(stage: Stage) -> str:
     if stage.block == _HOUR:
         return "all mail is refused"
     parts = [
-        f"{plural(minutes, 'minute')}: mail is {what}"
+        f"{minutes} min: mail is {what}"
         for minutes, what in ((stage.block, "refused"), (stage.throttle, "delayed"))
         if minutes
     ]
@@ -207,13 +216,17 @@ def _replies(policy: Policy) -> list[Block]:
     """Quote the replies of the first stages that give them."""
     lines = []
     for verdict, what in (
-        (Verdict.DEFER, "Delayed means that your server gets this reply, keeps the mail and tries again by itself: {}"),
-        (Verdict.REJECT, "Refused means that your server gets this reply and returns the mail to its sender: {}"),
+        (
+            Verdict.DEFER,
+            "Delayed means that your server gets a reply like this, keeps the mail and tries again by itself: {}",
+        ),
+        (
+            Verdict.REJECT,
+            "Refused means that your server gets a reply like this and returns the mail to its sender: {}",
+        ),
     ):
         held = next((s for s in policy.stages if (s.throttle if verdict is Verdict.DEFER else s.block)), None)
-        told = held and reply(
-            verdict, throttle=held.throttle, block=held.block, service=policy.export.service_name
-        )
+        told = held and reply(verdict, throttle=held.throttle, block=held.block, service=policy.export.service_name)
         if told:
             lines.append(line(what, Code(told.text)))
     return [Items(lines)] if lines else []
@@ -224,8 +237,8 @@ def _how_it_ends(policy: Policy) -> list[Block]:
         Heading(line("How it ends")),
         Paragraph(
             line(
-                "Update the server, replace it, or take it out of the way of mail. Each mail is judged by the build that "
-                "its own server shows: mail from an updated server is taken at once, on the same day. After "
+                "Update the server, replace it, or take it out of the way of mail. Each mail is judged by the build "
+                "that its own server shows: mail from an updated server is taken at once, on the same day. After "
                 f"{plural(policy.clear_after_days, 'day')} without mail of a vulnerable build, the first mail of an "
                 "updated one closes the case; a vulnerable build that is seen later begins at stage 1 again."
             )
@@ -240,9 +253,9 @@ def _pause(policy: Policy, notice: Notice, *, granted: int | None, in_year: int 
     quota = policy.pause.days_per_year
     lines = [
         line(
-            f"Your organisation can pause throttling and blocking for up to {plural(quota, 'day')} in each calendar year, "
-            "in one piece or in several. Days count as they are asked for, also those that you turn out not to need: so "
-            "ask for few and extend. Meanwhile all mail is taken; afterwards it goes on at the stage where it stood."
+            f"Your organisation can pause throttling and blocking for up to {plural(quota, 'day')} in each calendar "
+            "year, in one piece or in several. Days count as they are asked for, also those that you turn out not to need: "
+            "so ask for few and extend. Meanwhile all mail is taken; afterwards it goes on at the stage where it stood."
         )
     ]
     if granted is not None:
@@ -253,7 +266,8 @@ def _pause(policy: Policy, notice: Notice, *, granted: int | None, in_year: int 
         lines.append(
             line(
                 "In the Exchange admin center: Reports, Mail flow, the report on out-of-date connecting on-premises "
-                "Exchange servers, Enforcement Pause. Or in PowerShell: {} (it makes a pause or extends one; {} lists them).",
+                "Exchange servers, Enforcement Pause. Or in PowerShell: {} (it makes a pause or extends one; {} lists "
+                "them).",
                 Code("New-TenantExemptionInfo -BlockingScenario UnpatchedOnPremServer -NumberOfDays 30"),
                 Code("Get-TenantExemptionInfo -BlockingScenario UnpatchedOnPremServer"),
             )
@@ -261,7 +275,8 @@ def _pause(policy: Policy, notice: Notice, *, granted: int | None, in_year: int 
     else:
         lines.append(
             line(
-                "Ask for it where the announcement says, with your organisation, the first day and the number of days: {}",
+                "Ask for it where the announcement says, with your organisation, the first day and the number of days: "
+                "{}",
                 Link(notice.announcement_url),
             )
         )
@@ -271,11 +286,10 @@ def _pause(policy: Policy, notice: Notice, *, granted: int | None, in_year: int 
 def _server(each: ServerTold, policy: Policy) -> tuple[Line, ...]:
     rule = next(rule for rule in policy.rules if rule.name == each.rule)
     why = _rule(rule)
-    proves = each.proves or f"{each.product}, newer than all builds known of its line"
+    proves = f"at least {each.proves}" if each.proves else f"{each.product}, newer than all builds known of its line"
     return (
         line("{}", Code(each.server)),
-        line(f"{{}} (last seen {each.last_seen_on})", Code(each.build)),
-        line(proves),
+        line(f"{{}}, that is {proves} (last seen {each.last_seen_on})", Code(each.build)),
         Line(f"{why.words}; counted since {each.vulnerable_from}", why.values),
         line(_install(each)),
     )
@@ -310,7 +324,9 @@ def _dates(told: TenantTold, policy: Policy) -> Iterator[Block]:
     for timeline in told.timelines:
         names = Line(", ".join(["{}"] * len(timeline.servers)), tuple(map(Code, timeline.servers)))
         if timeline.steps:
-            yield Paragraph(Line(f"{names.words} (group {{}}), unless updated:", (*names.values, Code(timeline.cohort))))
+            yield Paragraph(
+                Line(f"{names.words} (group {{}}), unless updated:", (*names.values, Code(timeline.cohort)))
+            )
             yield Grid(("From", "Stage", "Of each hour"), [_step(step, policy) for step in timeline.steps])
             continue
         begins = max(timeline.starts_on, told.as_of + timedelta(days=1))

@@ -74,8 +74,8 @@ MERGE: Final = {
     "server_names": pl.String,
     "next_stage": pl.Int64,
     "next_stage_on": pl.Date,
-    "mail_first_delayed_on": pl.Date,
-    "mail_first_refused_on": pl.Date,
+    "mail_delayed_from": pl.Date,
+    "mail_refused_from": pl.Date,
     "pause_days_left": pl.Int64,
 }
 
@@ -94,7 +94,7 @@ def file_name(tenant: str) -> str:
 def tenants_told(known: Known, planned: Plan) -> Iterator[TenantTold]:
     """Gather what each tenant is told that has an unremediated server of a cohort whose notices have begun."""
     rows = _servers_told(known, planned)
-    steps = _steps(known.calendar, rows)
+    steps = _steps(known.calendar, rows, planned.policy)
     granted = pause_days(known.way.granted.pauses, planned.as_of.year)
     remedies = _Cache(known.catalogue, planned.policy, planned.as_of)
     starts = {cohort.name: cohort.starts_on for cohort in planned.policy.cohorts}
@@ -157,7 +157,7 @@ def _servers_told(known: Known, planned: Plan) -> pl.DataFrame:
     )
 
 
-def _steps(calendar: pl.DataFrame, rows: pl.DataFrame) -> dict[tuple[str, str], tuple[Step, ...]]:
+def _steps(calendar: pl.DataFrame, rows: pl.DataFrame, policy: Policy) -> dict[tuple[str, str], tuple[Step, ...]]:
     """Give the coming course of each server and cohort; what has begun before is "now"."""
     mine = calendar.join(rows.select("server", "cohort").unique(), on=["server", "cohort"], how="semi")
     found: dict[tuple[str, str], list[Step]] = {}
@@ -165,7 +165,7 @@ def _steps(calendar: pl.DataFrame, rows: pl.DataFrame) -> dict[tuple[str, str], 
         "server", "cohort", "from_on", "until_on", "stage", "running", "clock_at_start",
         pl.col("from_on").min().over("server", "cohort").alias("begins"),
     ).iter_rows():  # fmt: skip
-        is_now = from_on == begins and clock > 0
+        is_now = from_on == begins and not (running and clock == policy.stage_starts[stage - 1])
         found.setdefault((server, cohort), []).append(
             Step(from_on=from_on, until_on=until_on, stage=stage, running=running, is_now=is_now)
         )

@@ -16,7 +16,6 @@ _NOT_KNOWN = [Evidence.UNKNOWN.value, Evidence.CLOUD.value]
 def unremediated(history: History, way: Course, policy: Policy, *, as_of: date) -> pl.DataFrame:
     """List the spans of days on which each server was unremediated, a row each build.
 
-
     On a day a server is unremediated in a cohort when, by one of the policy's routes, its last day with a known build
     until then showed a build that is vulnerable on that day and that the cohort is for, whether it has started or
     not; and when it handed mail over at most `silent_after_days` before. A clock that another system started counts as
@@ -87,7 +86,9 @@ def on_day(spans: pl.DataFrame, day: date) -> pl.DataFrame:
     (0, 1)
     """
     lasts = pl.col("until_on").is_null() | (pl.col("until_on") > day)
-    return spans.filter((pl.col("from_on") <= day) & lasts).select("server_id", "build_id", "cohort", "shown_on").unique()
+    return (
+        spans.filter((pl.col("from_on") <= day) & lasts).select("server_id", "build_id", "cohort", "shown_on").unique()
+    )
 
 
 def first_days(spans: pl.DataFrame, servers: pl.DataFrame, not_before: pl.DataFrame) -> pl.DataFrame:
