@@ -72,7 +72,9 @@ ANSWERS = (  # values in, what a person looks at out
     ),
     ("rollout", "expected", "differences", "picture_tables", "policy_words", "story", "story_sources"),
     ("frontier", "sensitivity", "story_policy", "rollout_bands", "export.tables"),
-    ("rollout_differences", "export.postfix"),
+    ("rollout_differences", "export.postfix", "export.remedies", "export.recipients", "export.letters"),
+    ("export.notice_plan", "export.notice_texts"),
+    ("export.notices",),
 )
 RING = (  # files, the database, notebooks, the clock of the day
     (
@@ -104,7 +106,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.polars", "engines.spark"),
     ("engines.lakes",),
     ("workbench", "intake", "seen_patching"),
-    ("forecasts",),
+    ("forecasts", "announcing"),
     ("searches", "report_values"),
     ("provenance", "report_parameters", "backtested"),
     ("story_backtest", "story_rollout", "story_frontier"),
