@@ -31,8 +31,8 @@ def print_forecast(of: Forecast, how: Format) -> None:
     last = by_day.filter(pl.col("day") == found.n_days, measure="vulnerable_servers")
     opening = (
         f"In sight on {found.as_of}: servers {found.n_servers:,}, their tenants {found.n_tenants:,}."
-        f" What may happen in the {plural(found.n_days, 'day')} from then on, in {plural(found.n_draws, 'draw')}; a 90 %"
-        " band holds nine of ten draws."
+        f" What may happen in the {plural(found.n_days, 'day')} from then on, in {plural(found.n_draws, 'draw')};"
+        " a 90 % band holds nine of ten draws."
     )
     told = [opening]
     for place, row in enumerate(last.iter_rows(named=True)):
