@@ -17,7 +17,7 @@ ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
 STALE := stale
 endif
 
-.PHONY: help venv spark sample report test lint bench lab lock clean stale
+.PHONY: help venv spark milter sample report test lint bench lab lock clean stale
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -52,6 +52,12 @@ spark: $(INSTALLED)  ## add PySpark (500 MB; needs Java 17) to .venv, for histor
 	@$(PIP) install -qq --no-deps --require-hashes -r $(VENV)/build.txt
 	@$(PIP) install -qq --no-deps --require-hashes --no-build-isolation -r requirements-spark.lock
 
+milter: $(INSTALLED)  ## add the milter library to .venv (needs a C compiler and libmilter-dev), to answer Postfix in production
+	@echo "adding pymilter to $(VENV) from requirements-milter.lock" >&2
+	@awk '/^[^ #]/ { mine = /^setuptools==/ } mine' requirements-milter.lock >$(VENV)/build.txt
+	@$(PIP) install -qq --no-deps --require-hashes -r $(VENV)/build.txt
+	@$(PIP) install -qq --no-deps --require-hashes --no-build-isolation -r requirements-milter.lock
+
 sample: $(STORE)
 
 $(STORE): | $(INSTALLED)
@@ -81,9 +87,10 @@ bench: $(INSTALLED)  ## measure the speed of what has to be fast (ARGS="--messag
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	@$(BIN)/enforcement lab
 
-lock: $(INSTALLED)  ## derive requirements.lock and requirements-spark.lock from pyproject.toml, keeping what is pinned (ARGS=--upgrade to renew)
+lock: $(INSTALLED)  ## derive the requirements*.lock from pyproject.toml, keeping what is pinned (ARGS=--upgrade to renew)
 	@$(UV) pip compile --python $(BIN)/python --quiet pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) -o requirements.lock
 	@$(UV) pip compile --python $(BIN)/python --quiet --group spark --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) -o requirements-spark.lock
+	@$(UV) pip compile --python $(BIN)/python --quiet --group milter --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) -o requirements-milter.lock
 
 clean:  ## remove .venv and caches; data and reports stay
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

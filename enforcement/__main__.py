@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from enforcement import forecasts, intake, interruption, printing, report, shipped, workbench
 from enforcement.check import Severity
-from enforcement.commands import forecast, frontier
+from enforcement.commands import forecast, frontier, milter, production
 from enforcement.commands.options import (
     AsOf,
     Assumed,
@@ -60,6 +60,8 @@ app = typer.Typer(
 )
 forecast.add_to(app)
 frontier.add_to(app)
+milter.add_to(app)
+production.add_to(app)
 
 
 @app.command(epilog="Example: enforcement sample --messages 100000 --seed 7 --store data/small.duckdb")
@@ -246,6 +248,10 @@ def export(
     as_of: AsOf = None,
     override: Annotated[str | None, typer.Option(metavar="REASON", help="Why guardrails may be broken.")] = None,
     revision: Annotated[int, typer.Option(metavar="N", help="A second export of the same day has a greater one.")] = 0,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="A key of `keygen` that signs the export.")] = None,
+    identities: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV: address, network or certificate of a server.")
+    ] = None,
     assumptions: Assumed = "default",
     pauses: Pauses = None,
     store: StorePath = DEFAULT_STORE,
@@ -253,7 +259,9 @@ def export(
 ) -> None:
     """Export a policy: its files, each server's calendar, and the manifest."""
     setting = Setting(store=store, to_on=as_of, assumptions=assumptions, pauses=pauses)
-    order = Order(out=out, override=override, revision=revision, today=datetime.now(tz=UTC).date())
+    order = Order(
+        out=out, override=override, revision=revision, key=key, identities=identities, today=datetime.now(tz=UTC).date()
+    )
     if shipped.load_policy(policy).notice is not None:
         say("the policy asks for notices: this export does not check that they have gone out")
     printing.exported(workbench.export_policy(policy, setting, order), how)

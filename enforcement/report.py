@@ -111,7 +111,7 @@ def _plan(name: str, parameters: Mapping[str, Any], store: Path, out: Path) -> P
     model_of(name)
     given = {"store": str(store)} | dict(parameters)
     if "out" in model_of(name).model_fields and given.get("out") is None:
-        policy = check_parameters(name, given).policy_names[0]
+        policy = check_parameters(name, given).policy_names[-1]  # the one in force comes before it
         given["out"] = str(out / "exports" / load_policy(policy).name)
     return plan(name, check_parameters(name, given), out)
 

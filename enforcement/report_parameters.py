@@ -243,12 +243,34 @@ class AskedBacktest(Asked):
 
 
 class AskedExport(AskedPolicy):
-    """Parameters of 06_export; `run` is set by a report."""
+    """Parameters of 06_export; the baseline is the policy in force, `run` is set by a report."""
 
+    baseline: Baseline = None
     out: Annotated[str | None, Field(description="the path of a folder")] = None
     override: Annotated[str | None, Field(description="the reason why guardrails may be broken, as text")] = None
     revision: Annotated[int, Field(ge=0, le=99, description="a whole number from 0 to 99")] = 0
     run: Annotated[str | None, Field(description="the run of a report that chose the policy, as text")] = None
+
+    @property
+    def in_force(self) -> str:
+        """The policy that the export takes over from: what it names as its baseline, unless one is given."""
+        return shipped.load_policy(self.policy).baseline if self.baseline is None else self.baseline
+
+    @property
+    def compared(self) -> list[str]:
+        """The policies to replay: the one in force, if there is one, and the one to export."""
+        return [self.policy] if self.in_force in (NO_POLICY, self.policy) else [self.in_force, self.policy]
+
+    @property
+    def policy_names(self) -> tuple[str, ...]:
+        """The policies that the notebook reads."""
+        return tuple(self.compared)
+
+    @model_validator(mode="after")
+    def _with_policy_in_force(self) -> Self:
+        if self.in_force != NO_POLICY:
+            loads(shipped.load_policy)(self.in_force)
+        return self
 
     @property
     def order(self) -> Order:

@@ -196,6 +196,22 @@ def sign_off(manifest: Mapping[str, Any], calendar: pl.DataFrame, policy: Policy
     return together([top, *overridden])
 
 
+def signature(manifest: Mapping[str, Any]) -> Piece:
+    """Give the place to sign: what is signed for is named by its serial and its policy's hash."""
+    digest = manifest["files"]["policy.json"]["sha256"]
+    sentence = said(
+        "I have read what this policy delays, refuses and lets through, and want {b_policy}, serial {b_serial} "
+        "(policy.json: SHA-256 {digest}), to be carried out from {first} to {last}.",
+        b_policy=manifest["policy"],
+        b_serial=manifest["serial"],
+        digest=digest,
+        first=manifest["valid_from"],
+        last=manifest["not_after"],
+    )
+    lines = [("name", ""), ("function", ""), ("date", ""), ("signature", "")]
+    return together([sentence, pairs(dict(lines))], kind="signature")
+
+
 def export_figures(manifest: Mapping[str, Any], calendar: pl.DataFrame) -> Piece:
     """Give the figures of an export: whom it holds, and what comes soon."""
     first = _first_day(manifest)

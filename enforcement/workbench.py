@@ -19,9 +19,10 @@ from enforcement.comparison import Comparison, compare
 from enforcement.course import Background
 from enforcement.engines import lakes
 from enforcement.explain import Case, Seen, explain, find_server
-from enforcement.export.calendar import calendar
-from enforcement.export.manifest import MANIFEST_NAME, Origin
-from enforcement.export.write import export_files, write_export
+from enforcement.export.manifest import MANIFEST_NAME, Origin, serial
+from enforcement.export.signing import read_signing_key
+from enforcement.export.tables import Edition, read_identities, tables
+from enforcement.export.write import export_files, refuse, write_export
 from enforcement.exposed import Exposed, expose
 from enforcement.exposure import exposure_by_server
 from enforcement.fleet import Reckoning, fleet, handed_over, last_days, standing_by_day, steps
@@ -83,6 +84,8 @@ class Order:
     override: str | None = None
     revision: int = 0
     run: str | None = None
+    identities: Path | None = None  # addresses, networks and certificates that an operator knows the servers of
+    key: Path | None = None  # signs the manifest; its path goes into nothing that is written
     today: date | None = None  # an export of a later day is refused
 
 
@@ -283,14 +286,17 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         run=order.run,
         inputs=_inputs(setting, history),
     )
-    files = export_files(result, history, origin, policy_toml=path.read_bytes())
+    refuse(result, origin)
+    edition = Edition(as_of, serial(as_of, order.revision))
+    known = tables(result, history, setting.background().catalogue, edition, _identities(order.identities))
+    key = None if order.key is None else read_signing_key(order.key)
+    files = export_files(known, origin, policy_toml=path.read_bytes(), key=key)
     write_export(files, order.out)
-    return Exported(
-        folder=order.out,
-        manifest=json.loads(files[MANIFEST_NAME]),
-        calendar=calendar(result.course.spans, history.servers, result.policy, as_of=as_of),
-        replay=result,
-    )
+    return Exported(folder=order.out, manifest=json.loads(files[MANIFEST_NAME]), calendar=known.calendar, replay=result)
+
+
+def _identities(path: Path | None) -> dict[str, str]:
+    return {} if path is None else read_identities(shipped.read_text(path), source=path.name)
 
 
 def _inputs(setting: Setting, history: History) -> dict[str, str]:

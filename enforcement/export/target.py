@@ -122,7 +122,12 @@ class Lookup(BaseModel):
 
 
 def read_lookup(content: bytes) -> Lookup:
-    """Read what `lookup_json` wrote, or say in a ValueError that it is none."""
+    """Read what `lookup_json` wrote, or say in a ValueError that it is none.
+
+    >>> read_lookup(b"{}")
+    Traceback (most recent call last):
+    ValueError: not the tables of an export: policy: Field required
+    """
     try:
         return Lookup.model_validate_json(content, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -224,7 +229,12 @@ def direct_hand_over(lines: Sequence[str]) -> Stamp | Reason:
 
 
 def logged(answer: Answer, at: datetime, serial: int | None) -> Mapping[str, object] | None:
-    """Give the line of the decision log as a JSON object; None: ordinary mail leaves none."""
+    """Give the line of the decision log as a JSON object; None: ordinary mail leaves none.
+
+    >>> expired = Answer(verdict=Verdict.ACCEPT, reason=Reason.EXPIRED)
+    >>> logged(expired, datetime(2026, 1, 16, 8, 30), 2026010100)["at"]
+    '2026-01-16T08:30:00Z'
+    """
     if answer.reason is Reason.NO_EXCHANGE_SERVER:
         return None
     return {

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import polars as pl
 
-from enforcement.export.calendar import calendar
 from enforcement.export.manifest import MANIFEST_NAME, Origin, manifest
+from enforcement.export.postfix import postfix_files
+from enforcement.export.signing import ENVELOPE_NAME, SigningKey, envelope
+from enforcement.export.tables import Tables
 from enforcement.guardrails import State
-from enforcement.history import History
 from enforcement.policy_text import canonical_json
 from enforcement.replay import Replay
 from enforcement.spreadsheet import safe_csv
@@ -26,20 +27,29 @@ class RefusedError(ExportError):
     """A policy that must not go out: its guardrails or pauses do not hold."""
 
 
-def export_files(result: Replay, history: History, origin: Origin, *, policy_toml: bytes) -> dict[str, bytes]:
-    """Give the files of an export, name → content, or say why there must be none.
-
-    Takes a replay of a history that ends on the origin's `as_of`.
-    """
-    refuse(result, origin)
-    table = calendar(result.course.spans, history.servers, result.policy, as_of=origin.as_of)
+def export_files(
+    known: Tables, origin: Origin, *, policy_toml: bytes, key: SigningKey | None = None
+) -> dict[str, bytes]:
+    """Give the files of an export, name → content, signed by a key; whether they may go out is asked of `refuse`."""
     files = {
         "policy.toml": policy_toml,
-        "policy.json": canonical_json(result.policy).encode(),
-        "calendar.csv": safe_csv(table).encode(),
-        "calendar.parquet": _parquet(table),
+        "policy.json": canonical_json(known.policy).encode(),
+        "calendar.csv": safe_csv(known.calendar).encode(),
+        "calendar.parquet": _parquet(known.calendar),
+        "servers.csv": safe_csv(_with_cohorts_told(known.servers)).encode(),
+        "builds.csv": safe_csv(known.builds).encode(),
     }
-    return files | {MANIFEST_NAME: manifest(files, origin)}
+    files |= postfix_files(known)
+    named = manifest(files, origin)
+    sealed = {} if key is None else {ENVELOPE_NAME: envelope(named, key)}
+    return files | {MANIFEST_NAME: named} | sealed
+
+
+def _with_cohorts_told(servers: pl.DataFrame) -> pl.DataFrame:
+    told = pl.col("cohorts").list.eval(
+        pl.format("{}={}", pl.element().struct["product"], pl.element().struct["cohort"])
+    )
+    return servers.with_columns(cohorts=told.list.join("; "))
 
 
 def refuse(result: Replay, origin: Origin) -> None:
@@ -70,7 +80,9 @@ def write_export(files: Mapping[str, bytes], out: Path) -> None:
     made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         for name, content in files.items():
-            (made / name).write_bytes(content)
+            path = made / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         made.chmod(0o755)
         if out.exists():
             old = made.with_name(made.name + ".old")
@@ -87,12 +99,14 @@ def _is_export(folder: Path) -> bool:
     """Whether a folder is empty, or holds an earlier export's files and nothing else, so that it may be replaced."""
     if not folder.is_dir():
         return False
-    found = {path.name for path in folder.iterdir()}
+    found = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
+    }
     try:
         listed = set(json.loads((folder / MANIFEST_NAME).read_bytes())["files"]) if found else set()
     except (OSError, ValueError, LookupError, TypeError):
         return False
-    return found <= {*listed, MANIFEST_NAME}
+    return found <= {*listed, MANIFEST_NAME, ENVELOPE_NAME}
 
 
 def _parquet(table: pl.DataFrame) -> bytes:
