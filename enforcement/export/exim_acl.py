@@ -44,6 +44,9 @@ enforcement_data:
           set acl_m_enf_certificate = ${lc:${sha256:$tls_in_peercert}}
 .endif
   warn    acl = enforcement_decide
+  # What looks like damage may have been an export that was installed in this moment.
+  warn    condition = ${if eq{$acl_m_enf_reason}{failure}}
+          acl = enforcement_decide
   warn    condition = ${if !eq{$acl_m_enf_reason}{no_exchange_server}}
           logwrite = enforcement1 serial=$acl_m_enf_serial verdict=$acl_m_enf_verdict reason=$acl_m_enf_reason \
                      stage=$acl_m_enf_stage cohort=$acl_m_enf_cohort server=$acl_m_enf_server build=$acl_m_enf_build
@@ -178,11 +181,12 @@ enforcement_decide:
                                 ${base64d:${extract{end}{$acl_m_enf_meta}}}
   accept
 
-# The row of a key, empty when there is none. Every key has a table by its hash, so that a missing table is damage.
+# The row of a key, empty when there is none. Every key has a table by its hash, so that a missing table is damage,
+# and so is one of another export.
 enforcement_row:
   warn    set acl_m_enf_number = ${eval:0x${length_7:${md5:$acl_arg1}}%${extract{tables}{$acl_m_enf_meta}}}
           set acl_m_enf_table = ${acl{enforcement_table}{$acl_m_enf_number}}
-  deny    condition = ${if eq{$acl_m_enf_table}{}}
+  deny    condition = ${if !eq{${extract{serial}{$acl_m_enf_table}}}{$acl_m_enf_serial}}
           set acl_m_enf_bad = $acl_m_enf_number
   accept  message = ${extract{$acl_arg1}{$acl_m_enf_table}{$value}{}}
 
