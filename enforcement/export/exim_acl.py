@@ -34,8 +34,8 @@ _TEXT: Final = r"""# Written by `enforcement export`; the same for every policy.
 #   require acl = enforcement_data
 
 enforcement_data:
-  # The first Received line is the one that this Exim has just put in; the peer's own begin below.
-  warn    set acl_m_enf_lines = ${if match{$rh_received:}{\N(?s)\A.*?\n(?![ \t])(.*)\z\N}{$1}}
+  # A list of lines, of which the first is the one that this Exim has just put in.
+  warn    set acl_m_enf_lines = <: $lh_received:
           set acl_m_enf_address = $sender_host_address
           set acl_m_enf_certificate =
           set acl_m_enf_now = $tod_epoch
@@ -87,7 +87,7 @@ enforcement_decide:
           set acl_m_enf_verdict = accept
 
   # The topmost line; a blank in a name or a build makes it none.
-  warn    set acl_m_enf_top = ${if match{$acl_m_enf_lines}{\N(?s)\A(.*?)(?:\n(?![ \t])|\z)\N}{$1}}
+  warn    set acl_m_enf_top = ${listextract{2}{$acl_m_enf_lines}}
           set acl_m_enf_hop =
   accept  condition = ${if >{${strlen:$acl_m_enf_top}}{@LONGEST_LINE@}}
           condition = ${if match{$acl_m_enf_top}{Microsoft}}
@@ -97,8 +97,7 @@ enforcement_decide:
           set acl_m_enf_hop = ${if match{${sg{${sg{$acl_m_enf_top}{\N@COMMENT@\N}{ }}}{\N@TIME@\N}{}}}{\N@HOP@\N}\
                               {${tr{$1}{ \t\r\n}{????}} ${tr{$2}{ \t\r\n}{????}}}}
   accept  condition = ${if eq{$acl_m_enf_hop}{}}
-          set acl_m_enf_below = ${if match{$acl_m_enf_lines}{\N(?s)\A.*?\n(?![ \t])(.*)\z\N}{$1}}
-          set acl_m_enf_reason = ${if forany{<\n ${sg{$acl_m_enf_below}{\N\n[ \t]+\N}{ }}}\
+          set acl_m_enf_reason = ${if forany{$acl_m_enf_lines}\
                                  {and{{match{$item}{Microsoft}}{<{${strlen:$item}}{@LONGEST_LINE@}}\
                                  {match{${sg{${sg{$item}{\N@COMMENT@\N}{ }}}{\N@TIME@\N}{}}}{\N@HOP@\N}}}}{not_direct}{no_exchange_server}}
           set acl_m_enf_verdict = accept

@@ -72,14 +72,16 @@ class Evaluated:
 
 
 def _expansion(vector: Vector) -> str:
-    lines = base64.b64encode("\n".join(_bodies(vector.received)).encode(errors="surrogateescape")).decode()
-    return f"${{acl{{evaluate}}{{{lines}}}{{{vector.ip}}}{{{vector.certificate or ''}}}{{{vector.seconds}}}}}"
+    listed = ":".join(["<: by this server", *(_body(line).replace(":", "::") for line in vector.received)])
+    lines = base64.b64encode(listed.encode(errors="surrogateescape")).decode()
+    text = f"${{acl{{evaluate}}{{{lines}}}{{{vector.ip}}}{{{vector.certificate or ''}}}{{{vector.seconds}}}}}"
+    # Exim reads a line of at most 1,024 characters; a backslash at the end goes on in the next one.
+    return "\\\n".join(text[start : start + 900] for start in range(0, len(text), 900))
 
 
-def _bodies(lines: Sequence[str]) -> Iterator[str]:
-    """Give Received lines as Exim keeps them: without the name, folded with a line feed."""
-    for text in lines:
-        yield text.partition(":")[2].replace("\r\n", "\n")
+def _body(line: str) -> str:
+    """Give a Received line as Exim keeps it: without the name, folded with a line feed."""
+    return line.partition(":")[2].replace("\r\n", "\n")
 
 
 def _evaluated(text: str) -> Answer:
