@@ -19,9 +19,12 @@ from enforcement.comparison import Comparison, compare
 from enforcement.course import Background
 from enforcement.engines import lakes
 from enforcement.explain import Case, Seen, explain, find_server
+from enforcement.export.conformance import VECTORS_NAME
 from enforcement.export.manifest import MANIFEST_NAME, Origin, serial
 from enforcement.export.signing import read_signing_key
 from enforcement.export.tables import Edition, read_identities, tables
+from enforcement.export.vectors import Oracle
+from enforcement.export.vectors import Oracle, vectors_jsonl
 from enforcement.export.write import export_files, refuse, write_export
 from enforcement.exposed import Exposed, expose
 from enforcement.exposure import exposure_by_server
@@ -290,7 +293,14 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
     edition = Edition(as_of, serial(as_of, order.revision))
     known = tables(result, history, setting.background().catalogue, edition, _identities(order.identities))
     key = None if order.key is None else read_signing_key(order.key)
-    files = export_files(known, origin, policy_toml=path.read_bytes(), key=key)
+    oracle = Oracle(
+        known=known,
+        servers=history.servers,
+        builds=frozenset(known.builds["build"]),
+        way=result.course,
+        catalogue=setting.background().catalogue,
+    )
+    files = export_files(oracle, origin, policy_toml=path.read_bytes(), key=key)
     write_export(files, order.out)
     return Exported(folder=order.out, manifest=json.loads(files[MANIFEST_NAME]), calendar=known.calendar, replay=result)
 

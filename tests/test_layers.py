@@ -75,6 +75,8 @@ ANSWERS = (  # values in, what a person looks at out
     ("rollout_differences", "export.postfix", "export.remedies", "export.recipients", "export.letters"),
     ("export.notice_plan", "export.notice_texts"),
     ("export.notices",),
+    ("rollout_differences", "export.postfix", "export.exim_acl", "export.rego", "export.vectors", "export.conformance"),
+    ("export.exim",),
 )
 RING = (  # files, the database, notebooks, the clock of the day
     (
@@ -93,6 +95,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("importers.table_rows", "importers.parquet_file"),
     (
         "export.milter",
+        "export.postfix_server",
         "kept",
         "tables_of_replay",
         "store_forget",
@@ -101,7 +104,8 @@ RING = (  # files, the database, notebooks, the clock of the day
         "importers.tables",
         "export.write",
     ),
-    ("store", "export.postfix_server", "importers.sources", "engines.layout", "engines.lake", "engines.spark_session"),
+    ("export.exim_server", "export.other_targets"),
+    ("store", "importers.sources", "engines.layout", "engines.lake", "engines.spark_session"),
     ("engines.duckdb",),
     ("engines.polars", "engines.spark"),
     ("engines.lakes",),

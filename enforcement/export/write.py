@@ -9,10 +9,15 @@ from pathlib import Path
 
 import polars as pl
 
+from enforcement.export.exim import exim_files
+from enforcement.export.exim import exim_files
 from enforcement.export.manifest import MANIFEST_NAME, Origin, manifest
 from enforcement.export.postfix import postfix_files
+from enforcement.export.rego import rego_files
+from enforcement.export.rego import rego_files
 from enforcement.export.signing import ENVELOPE_NAME, SigningKey, envelope
 from enforcement.export.tables import Tables
+from enforcement.export.vectors import Oracle, vectors_jsonl
 from enforcement.guardrails import State
 from enforcement.policy_text import canonical_json
 from enforcement.replay import Replay
@@ -28,18 +33,19 @@ class RefusedError(ExportError):
 
 
 def export_files(
-    known: Tables, origin: Origin, *, policy_toml: bytes, key: SigningKey | None = None
+    oracle: Oracle, origin: Origin, *, policy_toml: bytes, key: SigningKey | None = None
 ) -> dict[str, bytes]:
     """Give the files of an export, name → content, signed by a key; whether they may go out is asked of `refuse`."""
+    known = oracle.known
     files = {
-        "policy.toml": policy_toml,
         "policy.json": canonical_json(known.policy).encode(),
         "calendar.csv": safe_csv(known.calendar).encode(),
         "calendar.parquet": _parquet(known.calendar),
         "servers.csv": safe_csv(_with_cohorts_told(known.servers)).encode(),
         "builds.csv": safe_csv(known.builds).encode(),
     }
-    files |= postfix_files(known)
+    files |= postfix_files(known) | exim_files(known) | rego_files(known)
+    files["vectors.jsonl"] = vectors_jsonl(oracle)
     named = manifest(files, origin)
     sealed = {} if key is None else {ENVELOPE_NAME: envelope(named, key)}
     return files | {MANIFEST_NAME: named} | sealed
