@@ -213,7 +213,15 @@ def exported(made: Exported, how: Format) -> None:
     if manifest["override"]:
         broken = [rail for rail in manifest["guardrails"] if rail["state"] != "pass"]
         answer(f"{len(broken)} guardrails overridden: {manifest['override']}")
-    show(pl.DataFrame({"file": list(manifest["files"]), "bytes": [f["bytes"] for f in manifest["files"].values()]}))
+    sizes = pl.DataFrame({"file": list(manifest["files"]), "bytes": [f["bytes"] for f in manifest["files"].values()]})
+    # A folder in a target's own folder is one line: its files are one table in many parts.
+    deep = pl.col("file").str.count_matches("/") > 1
+    folder = pl.col("file").str.replace("[^/]+$", "…")
+    show(
+        sizes.group_by(file=pl.when(deep).then(folder).otherwise("file"), maintain_order=True).agg(
+            pl.col("bytes").sum()
+        )
+    )
 
 
 def planned(runs: Sequence[tuple[Plan, bool]], how: Format) -> None:

@@ -10,10 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from enforcement.export.exim import exim_files
-from enforcement.export.exim import exim_files
 from enforcement.export.manifest import MANIFEST_NAME, Origin, manifest
 from enforcement.export.postfix import postfix_files
-from enforcement.export.rego import rego_files
 from enforcement.export.rego import rego_files
 from enforcement.export.signing import ENVELOPE_NAME, SigningKey, envelope
 from enforcement.export.tables import Tables
@@ -38,6 +36,7 @@ def export_files(
     """Give the files of an export, name → content, signed by a key; whether they may go out is asked of `refuse`."""
     known = oracle.known
     files = {
+        "policy.toml": policy_toml,
         "policy.json": canonical_json(known.policy).encode(),
         "calendar.csv": safe_csv(known.calendar).encode(),
         "calendar.parquet": _parquet(known.calendar),
@@ -46,6 +45,9 @@ def export_files(
     }
     files |= postfix_files(known) | exim_files(known) | rego_files(known)
     files["vectors.jsonl"] = vectors_jsonl(oracle)
+    if known.identities:
+        identities = pl.DataFrame(sorted(known.identities.items()), schema=["identity", "server"], orient="row")
+        files["identities.csv"] = safe_csv(identities).encode()
     named = manifest(files, origin)
     sealed = {} if key is None else {ENVELOPE_NAME: envelope(named, key)}
     return files | {MANIFEST_NAME: named} | sealed
