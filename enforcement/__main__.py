@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from enforcement import forecasts, intake, interruption, printing, report, shipped, workbench
 from enforcement.check import Severity
-from enforcement.commands import forecast, frontier, milter, production
+from enforcement.commands import conformance, forecast, frontier, milter, production
 from enforcement.commands.options import (
     AsOf,
     Assumed,
@@ -61,6 +61,7 @@ app = typer.Typer(
 forecast.add_to(app)
 frontier.add_to(app)
 milter.add_to(app)
+conformance.add_to(app)
 production.add_to(app)
 
 

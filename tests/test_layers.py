@@ -119,9 +119,9 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("report",),
     ("answers",),
     ("terminal",),
-    ("printing_forecast", "printing_frontier", "commands.options"),
+    ("printing_forecast", "printing_frontier", "printing_conformance", "commands.options"),
     ("printing",),
-    ("commands.forecast", "commands.frontier", "commands.milter", "commands.production"),
+    ("commands.forecast", "commands.frontier", "commands.milter", "commands.production", "commands.conformance"),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}

@@ -202,3 +202,17 @@ def rego_input(vector: Vector) -> dict[str, Any]:
 def answer_of(decision: Mapping[str, Any]) -> Answer:
     """Read what a Rego policy decides."""
     return read_answer(json.dumps(dict(decision)))
+
+
+def answer_of_reply(code: int, text: str) -> Answer:
+    """Read an SMTP reply, its lines joined, as an answer.
+
+    >>> answer_of_reply(450, "4.7.230 later").enhanced_code
+    '4.7.230'
+    """
+    if code == 250:
+        return Answer(verdict="accept")
+    enhanced_code = text.split(" ", 1)[0]
+    return Answer(
+        verdict="reject" if code >= 500 else "defer", code=code, enhanced_code=enhanced_code, text=f"{code} {text}"
+    )

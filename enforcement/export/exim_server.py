@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from enforcement.export.conformance import Answer, Target, Vector
+from enforcement.export.conformance import Answer, Target, Vector, answer_of_reply
 from enforcement.export.postfix_server import Clock
 
 DOMAIN: Final = "lab.test"
@@ -31,7 +31,7 @@ evaluate:
           set acl_m_enf_certificate = $acl_arg3
           set acl_m_enf_now = $acl_arg4
           acl = enforcement_decide
-  accept  message = =$acl_m_enf_verdict|$acl_m_enf_reason|$acl_m_enf_stage|\
+  accept  message = =$acl_m_enf_verdict|$acl_m_enf_reason|$acl_m_enf_stage|$acl_m_enf_server|$acl_m_enf_build|\
                     ${if eq{$acl_m_enf_verdict}{accept}{}{$acl_m_enf_reply}}
 """
 _HARNESS: Final = """keep_environment = ^FAKETIME : ^LD_PRELOAD : ^DONT_FAKE
@@ -66,11 +66,24 @@ class Evaluated:
 
     def answers(self, vectors: Sequence[Vector]) -> list[Answer]:
         """Answer each vector, in order."""
+        return [_answer(each) for each in self.decisions(vectors)]
+
+    def decisions(self, vectors: Sequence[Vector]) -> list["Decided"]:
+        """Give all that the ACL finds out about each vector, in order."""
         asked = "".join(f"{_expansion(vector)}\n" for vector in vectors)
         said = run_exim(["-C", str(self.config), "-be"], asked)
-        return [
-            _evaluated(text.removeprefix("> ")) for text in said.split("\n") if text.startswith("> ") and text != "> "
-        ]
+        return [_decided(text[2:]) for text in said.split("\n") if text.startswith("> ") and text != "> "]
+
+
+class Decided(NamedTuple):
+    """What the ACL finds out about a message, as it writes it."""
+
+    verdict: str
+    reason: str
+    stage: str
+    server: str
+    build: str
+    reply: str
 
 
 def _expansion(vector: Vector) -> str:
@@ -86,18 +99,21 @@ def _body(line: str) -> str:
     return line.partition(":")[2].replace("\r\n", "\n")
 
 
-def _evaluated(text: str) -> Answer:
+def _decided(text: str) -> Decided:
     if not text.startswith("="):
         raise RuntimeError(f"Exim: {text[:500]}")
-    verdict, reason, stage, reply = text[1:].split("|", 3)
-    code, enhanced_code, _ = reply.split(" ", 2) if reply else ("", "", "")
+    return Decided(*text[1:].split("|", 5))
+
+
+def _answer(found: Decided) -> Answer:
+    code, enhanced_code, _ = found.reply.split(" ", 2) if found.reply else ("", "", "")
     return Answer(
-        verdict=verdict,
+        verdict=found.verdict,
         code=int(code) if code else None,
         enhanced_code=enhanced_code or None,
-        text=reply or None,
-        reason=reason.replace("_", " "),
-        stage=None if stage == _NOTHING else int(stage),
+        text=found.reply or None,
+        reason=found.reason.replace("_", " "),
+        stage=None if found.stage == _NOTHING else int(found.stage),
     )
 
 
@@ -124,16 +140,6 @@ class EximServer:
             n_sent += 1
         if session is not None:
             session.close()
-
-
-def answer_of_reply(code: int, text: str) -> Answer:
-    """Read a reply whose lines are joined as an answer: 250 accepts, anything else is told as it is."""
-    if code == 250:
-        return Answer(verdict="accept")
-    enhanced_code = text.split(" ", 1)[0]
-    return Answer(
-        verdict="reject" if code >= 500 else "defer", code=code, enhanced_code=enhanced_code, text=f"{code} {text}"
-    )
 
 
 class Session:
@@ -277,5 +283,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 EVALUATED: Final = Target(name="exim (evaluated)", start=evaluated)
 # A certificate cannot be shown from its hash alone.
 SERVER: Final = Target(
-    name="exim (SMTP)", start=exim_server, takes=lambda vector: vector.certificate is None, at_most=2_000
+    name="exim (SMTP)", start=exim_server, takes=lambda vector: vector.certificate is None, at_most=1_200
 )

@@ -1,16 +1,28 @@
-"""Targets that are asked and not run as mail servers: two Rego evaluators, and any program that answers vectors."""
+"""Postfix with the milter, two Rego evaluators, and any program that answers vectors, as targets."""
 
 import contextlib
 import json
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from enforcement.export.conformance import Answer, Target, Vector, answer_of, read_answer, rego_input
+from enforcement.export.conformance import (
+    Answer,
+    Target,
+    Vector,
+    answer_of,
+    answer_of_reply,
+    read_answer,
+    rego_input,
+)
+from enforcement.export.postfix_server import PostfixServer, postfix_server
+from enforcement.export.target import Peer
 
 _QUERY: Final = "data.enforcement.decision"
 _EXPECTED: Final = "expected the packages opa-eval and regopy: pip install opa-eval regopy"
@@ -65,6 +77,30 @@ REGO_CPP: Final = Target(name="rego (rego-cpp)", start=_rego_cpp, at_most=2_000)
 
 
 @dataclass(frozen=True, slots=True)
+class _Postfix:
+    server: PostfixServer
+
+    def answers(self, vectors: Sequence[Vector]) -> Iterator[Answer]:
+        cases = [(Peer(vector.received, vector.ip), vector.at.replace(tzinfo=None)) for vector in vectors]
+        for code, text in self.server.replies(cases):
+            yield answer_of_reply(code, text)
+
+
+@contextlib.contextmanager
+def _postfix(folder: Path) -> Iterator[_Postfix]:
+    if find_spec("Milter") is None:
+        raise LookupError("no milter library here (expected `make milter`)")
+    with postfix_server(folder) as server:
+        yield _Postfix(server)
+
+
+# No certificate reaches the milter.
+POSTFIX: Final = Target(
+    name="postfix (SMTP)", start=_postfix, takes=lambda vector: vector.certificate is None, at_most=1_200
+)
+
+
+@dataclass(frozen=True, slots=True)
 class _Program:
     command: tuple[str, ...]
     folder: Path
@@ -72,11 +108,14 @@ class _Program:
     def answers(self, vectors: Sequence[Vector]) -> list[Answer]:
         """Give the vectors to the program, a JSON object a line, without what they expect; read an answer a line."""
         asked = "".join(f"{vector.model_dump_json(exclude={'expect'})}\n" for vector in vectors)
-        done = subprocess.run(  # noqa: S603 - the program that the user names
-            [*self.command, str(self.folder)], input=asked, capture_output=True, text=True, check=False
-        )
+        with tempfile.TemporaryFile() as given:  # a program that does not read to the end breaks no pipe
+            given.write(asked.encode(errors="surrogateescape"))
+            given.seek(0)
+            done = subprocess.run(  # noqa: S603 - the program that the user names
+                [*self.command, str(self.folder)], stdin=given, capture_output=True, check=False
+            )
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["nothing on standard error"])[-1]
+            said = (done.stderr.decode(errors="replace").strip().splitlines() or ["nothing on standard error"])[-1]
             raise ValueError(f"{self.command[0]} ended with {done.returncode}: {said[:200]}")
         return [read_answer(line) for line in done.stdout.splitlines() if line.strip()]
 
