@@ -83,7 +83,9 @@ def sample(
 
 @app.command("import", epilog="Example: enforcement import archive.mbox.gz --own-host '*.mail.example.net'")
 def import_(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Mail (mbox, .eml, Maildir), CSV, Parquet.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE…", help="Mail (mbox, .eml, Maildir), tables (CSV, Parquet), logs.")
+    ],
     store: StorePath = DEFAULT_STORE,
     own_host: Annotated[
         list[str] | None,
