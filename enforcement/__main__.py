@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from enforcement import forecasts, intake, interruption, printing, report, shipped, workbench
 from enforcement.check import Severity
-from enforcement.commands import forecast, frontier, milter
+from enforcement.commands import drift, forecast, frontier, milter
 from enforcement.commands.options import (
     AsOf,
     Assumed,
@@ -61,6 +61,7 @@ app = typer.Typer(
 forecast.add_to(app)
 frontier.add_to(app)
 milter.add_to(app)
+drift.add_to(app)
 
 
 @app.command(epilog="Example: enforcement sample --messages 100000 --seed 7 --store data/small.duckdb")

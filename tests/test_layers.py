@@ -59,6 +59,7 @@ ANSWERS = (  # values in, what a person looks at out
     ("exposed", "outlook"),
     ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives", "expected_fleet"),
     (
+        "drift",
         "explain",
         "comparison",
         "charts",
@@ -70,7 +71,7 @@ ANSWERS = (  # values in, what a person looks at out
         "rollout_days",
         "returns",
     ),
-    ("rollout", "expected", "differences", "picture_tables", "policy_words", "story", "story_sources"),
+    ("drift_volume", "rollout", "expected", "differences", "picture_tables", "policy_words", "story", "story_sources"),
     ("frontier", "sensitivity", "story_policy", "rollout_bands", "export.tables"),
     ("rollout_differences", "export.postfix"),
 )
@@ -104,7 +105,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.polars", "engines.spark"),
     ("engines.lakes",),
     ("workbench", "intake", "seen_patching"),
-    ("forecasts",),
+    ("forecasts", "drifts"),
     ("searches", "report_values"),
     ("provenance", "report_parameters", "backtested"),
     ("story_backtest", "story_rollout", "story_frontier"),
@@ -113,9 +114,9 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("report",),
     ("answers",),
     ("terminal",),
-    ("printing_forecast", "printing_frontier", "commands.options"),
+    ("printing_drift", "printing_forecast", "printing_frontier", "commands.options"),
     ("printing",),
-    ("commands.forecast", "commands.frontier", "commands.milter"),
+    ("commands.drift", "commands.forecast", "commands.frontier", "commands.milter"),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}
