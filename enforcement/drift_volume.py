@@ -193,12 +193,17 @@ def _week_by_week(ahead: pl.DataFrame, keys: list[str], n_weeks: int) -> pl.Data
 def gaps(ahead: pl.DataFrame, logged: pl.DataFrame, n_weeks: int) -> pl.DataFrame:
     """Name the servers whose mail is not as it was, and why: GAPS. Takes FORESEEN and LOGGED of the same days.
 
-    A server is told as silent only where so much was expected that nothing at all hardly comes by chance.
+    A server is told as silent only where it was seen in every week before, and so much was expected that nothing at all
+    hardly comes by chance.
     """
     expected = (
         ahead.filter(pl.col("week") <= n_weeks)
         .group_by("server", "tenant")
-        .agg(expected=pl.col("decisions").sum() / n_weeks, builds=pl.col("build").unique())
+        .agg(
+            expected=pl.col("decisions").sum() / n_weeks,
+            weeks=pl.col("week").n_unique(),
+            builds=pl.col("build").unique(),
+        )
     )
     reason, count = pl.col("reason"), pl.col("decisions")
     seen = (
@@ -215,7 +220,8 @@ def gaps(ahead: pl.DataFrame, logged: pl.DataFrame, n_weeks: int) -> pl.DataFram
     both = expected.join(seen, on=["server", "tenant"], how="full", coalesce=True).sort("server")
     found: list[tuple[object, ...]] = []
     new = {row["server"]: row for row in both.filter(pl.col("new") > 0).iter_rows(named=True)}
-    silent = both.filter(pl.col("observed").is_null() & (pl.col("expected") >= _FEWEST))
+    is_steady = (pl.col("expected") >= _FEWEST) & (pl.col("weeks") == n_weeks)
+    silent = both.filter(pl.col("observed").is_null() & is_steady)
     for row in silent.sort("expected", "server", descending=[True, False]).iter_rows(named=True):
         other = _new_name(row, new)
         why = Why.GONE if other is None else Why.RENAMED

@@ -210,7 +210,7 @@ def drift(
         to_on=last,
         judged=judged,
         volume=drift_volume.by_tenant_and_stage(ahead_of_all, came, n_weeks),
-        gaps=drift_volume.gaps(ahead_of_all, came, n_weeks),
+        gaps=drift_volume.gaps(ahead_of_all, came if compared else logged, n_weeks),
         expected=drift_volume.in_all(ahead_of_all, n_weeks) if compared else None,
         observed=drift_volume.observed_in_all(came),
         days=len(compared),
