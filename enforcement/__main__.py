@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from enforcement import forecasts, intake, interruption, printing, report, shipped, workbench
 from enforcement.check import Severity
-from enforcement.commands import conformance, forecast, frontier, milter, production
+from enforcement.commands import conformance, drift, forecast, frontier, milter, production
 from enforcement.commands.options import (
     AsOf,
     Assumed,
@@ -63,6 +63,7 @@ frontier.add_to(app)
 milter.add_to(app)
 conformance.add_to(app)
 production.add_to(app)
+drift.add_to(app)
 
 
 @app.command(epilog="Example: enforcement sample --messages 100000 --seed 7 --store data/small.duckdb")
@@ -85,7 +86,9 @@ def sample(
 
 @app.command("import", epilog="Example: enforcement import archive.mbox.gz --own-host '*.mail.example.net'")
 def import_(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Mail (mbox, .eml, Maildir), CSV, Parquet.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE…", help="Mail (mbox, .eml, Maildir), tables (CSV, Parquet), logs.")
+    ],
     store: StorePath = DEFAULT_STORE,
     own_host: Annotated[
         list[str] | None,

@@ -59,6 +59,7 @@ ANSWERS = (  # values in, what a person looks at out
     ("exposed", "outlook"),
     ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives", "expected_fleet"),
     (
+        "drift",
         "explain",
         "comparison",
         "charts",
@@ -70,13 +71,21 @@ ANSWERS = (  # values in, what a person looks at out
         "rollout_days",
         "returns",
     ),
-    ("rollout", "expected", "differences", "picture_tables", "policy_words", "story", "story_sources"),
+    ("drift_volume", "rollout", "expected", "differences", "picture_tables", "policy_words", "story", "story_sources"),
     ("frontier", "sensitivity", "story_policy", "rollout_bands", "export.tables"),
-    ("rollout_differences", "export.postfix", "export.remedies", "export.recipients", "export.letters"),
-    ("export.notice_plan", "export.notice_texts"),
+    (
+        "rollout_differences",
+        "export.postfix",
+        "export.remedies",
+        "export.recipients",
+        "export.letters",
+        "export.exim_acl",
+        "export.rego",
+        "export.vectors",
+        "export.conformance",
+    ),
+    ("export.notice_plan", "export.notice_texts", "export.exim"),
     ("export.notices",),
-    ("rollout_differences", "export.postfix", "export.exim_acl", "export.rego", "export.vectors", "export.conformance"),
-    ("export.exim",),
 )
 RING = (  # files, the database, notebooks, the clock of the day
     (
@@ -92,7 +101,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("export.verify",),
     ("export.install",),
     ("store_names", "store_spool", "store_records", "importers.table_columns"),
-    ("importers.table_rows", "importers.parquet_file"),
+    ("importers.table_rows", "importers.parquet_file", "importers.text_lines", "store_logged"),
     (
         "export.milter",
         "export.postfix_server",
@@ -100,8 +109,11 @@ RING = (  # files, the database, notebooks, the clock of the day
         "tables_of_replay",
         "store_forget",
         "store_imports",
+        "importers.decision_logs",
         "importers.mail",
+        "importers.server_report",
         "importers.tables",
+        "importers.tracking_logs",
         "export.write",
     ),
     ("export.exim_server", "export.other_targets"),
@@ -110,7 +122,7 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.polars", "engines.spark"),
     ("engines.lakes",),
     ("workbench", "intake", "seen_patching"),
-    ("forecasts", "announcing"),
+    ("forecasts", "announcing", "drifts"),
     ("searches", "report_values"),
     ("provenance", "report_parameters", "backtested"),
     ("story_backtest", "story_rollout", "story_frontier"),
@@ -122,6 +134,8 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("printing_forecast", "printing_frontier", "printing_conformance", "commands.options"),
     ("printing",),
     ("commands.forecast", "commands.frontier", "commands.milter", "commands.production", "commands.conformance"),
+    ("printing_drift", "printing_forecast", "printing_frontier", "commands.options"),
+    ("commands.drift", "commands.forecast", "commands.frontier", "commands.milter"),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}
