@@ -5,7 +5,7 @@ import hashlib
 import ipaddress
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from math import ceil
 from typing import Final
 from urllib.parse import quote
