@@ -5,16 +5,19 @@ import json
 import os
 import shutil
 from collections import Counter
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
 from chain import Mail, chosen, judged, mails_of, touched_pairs
 from conftest import absent
-from worlds import answer
+from worlds import answer, run
 
 from enforcement import shipped
-from enforcement.export.postfix_server import postfix_server
+from enforcement.export.install import Act, install
+from enforcement.export.postfix_server import PostfixServer, postfix_server
+from enforcement.export.signing import make_key, public_path_of, read_public_key
 from enforcement.export.target import Peer
 from enforcement.exporting import Order, export_policy
 from enforcement.verdict import Verdict
@@ -39,20 +42,39 @@ def mails(store: Path, real_data: Path) -> dict[date, list[Mail]]:
 
 
 @pytest.fixture(scope="module")
-def exports(store: Path, mails: dict[date, list[Mail]], tmp_path_factory: pytest.TempPathFactory) -> dict[date, Path]:
-    """An export as of the day before each day of the mails."""
-    folder = tmp_path_factory.mktemp("exports")
-    made = {}
-    for day in mails:
-        export_policy(POLICY, Setting(store=store, to_on=day - timedelta(days=1)), Order(out=folder / f"{day}"))
-        made[day] = folder / f"{day}"
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("keys") / "enforcement.key"
+    make_key(made)
     return made
 
 
-def test_postfix_says_what_the_model_says(
-    store: Path, mails: dict[date, list[Mail]], exports: dict[date, Path], tmp_path: Path
+def installed(policy: str, day: date, setting: Setting, root: Path, key: Path) -> None:
+    """Export a policy as of the day before, sign it, and install it on its day."""
+    out = root.parent / f"{policy}-{day}"
+    export_policy(policy, replace(setting, to_on=day - timedelta(days=1)), Order(out=out, key=key))
+    act = Act(at=datetime.combine(day, time(), UTC), by="the test")
+    install(out, root, act=act, key=read_public_key(public_path_of(key)))
+    shutil.rmtree(out)
+
+
+def said(server: PostfixServer, mails: list[Mail]) -> list[tuple[int, str]]:
+    return list(server.replies([(Peer(mail.received), mail.sent_at) for mail in mails]))
+
+
+def drifted(store: Path, log: Path) -> tuple[int, str]:
+    assert run("import", log, "--store", store).returncode == 0
+    done = run("drift", POLICY, "--store", store)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_from_the_archive_to_production_and_back(
+    store: Path, mails: dict[date, list[Mail]], key: Path, tmp_path: Path
 ) -> None:
-    """Each mail at its own minute; servers first subject on its day are accepted and logged."""
+    """Each mail at its own minute, against the signed and installed export of the day before.
+
+    Postfix says what `replay` says of the store cut at that day, except to servers first subject on that day, which
+    are accepted and logged as new detections; its log, imported, is as expected. Another policy on the server is not.
+    """
     for part, there in (
         ("Postfix", shutil.which("postfix")), ("root", os.geteuid() == 0),
         ("the milter library (make milter)", importlib.util.find_spec("Milter")),
@@ -60,30 +82,41 @@ def test_postfix_says_what_the_model_says(
     ):  # fmt: skip
         if not there:
             absent(f"no {part} here")
-    policy = shipped.load_policy(POLICY)
-    current, moved = tmp_path / "current", tmp_path / "moved"
-    current.symlink_to(next(iter(exports.values())))
-    said: Counter[Verdict] = Counter()
+    policy, setting, root = shipped.load_policy(POLICY), Setting(store=store), tmp_path / "root"
+    counted: Counter[Verdict] = Counter()
     n_first = 0
-    with postfix_server(current) as server:
+    installed(POLICY, next(iter(mails)), setting, root, key)
+    with postfix_server(root / "current") as server:
         for day, of_day in mails.items():
-            moved.symlink_to(exports[day])
-            moved.rename(current)
-            replies = server.replies([(Peer(mail.received), mail.sent_at) for mail in of_day])
+            installed(POLICY, day, setting, root, key)
             wanted = judged(store, policy, day, of_day)
-            for mail, (code, text), (decision, is_first) in zip(of_day, replies, wanted, strict=True):
-                if is_first:
+            for mail, (code, text), (decision, is_first) in zip(of_day, said(server, of_day), wanted, strict=True):
+                if is_first or decision.text is None:
                     assert code == 250, (mail, text)
-                    n_first += 1
-                elif decision.text is None:
-                    assert code == 250, (mail, text)
-                    said[Verdict.ACCEPT] += 1
                 else:
                     assert f"{code} {text}" == decision.text, mail
-                    said[decision.verdict] += 1
-        logged = [json.loads(line) for line in server.decisions.read_text().splitlines()]
-    assert sum(said.values()) + n_first == N_MAILS
-    assert said[Verdict.REJECT] >= 100
-    assert said[Verdict.DEFER] >= 20
-    assert len(logged) == N_MAILS
-    print(said, n_first, Counter(each["reason"] for each in logged))
+                n_first += is_first
+                counted[Verdict.ACCEPT if is_first else decision.verdict] += 1
+        log = tmp_path / "decisions.jsonl"
+        shutil.copy(server.decisions, log)
+    assert counted.total() == N_MAILS
+    assert counted[Verdict.REJECT] >= 100
+    assert counted[Verdict.DEFER] >= 20
+    reasons = Counter(json.loads(line)["reason"] for line in log.read_text().splitlines())
+    assert reasons.total() == N_MAILS
+    assert reasons["new detection"] >= n_first > 0
+    code, told = drifted(store, log)
+    assert (code, told[:42]) == (0, "As expected: all 500 decisions are those of"), told
+
+    # Another policy on the server, on the last of the days.
+    day, of_day = list(mails.items())[-1]
+    other = tmp_path / "other"
+    installed("stricter", day, setting, other, key)
+    with postfix_server(other / "current") as server:
+        said(server, of_day)
+        shutil.copy(server.decisions, tmp_path / "other.jsonl")
+    again = tmp_path / "again.duckdb"
+    shutil.copy(store, again)
+    code, told = drifted(again, tmp_path / "other.jsonl")
+    assert code == 1, told
+    assert not told.startswith("As expected"), told
