@@ -140,7 +140,7 @@ enforcement_decide:
   warn    set acl_m_enf_product = ${extract{1}{,}{$acl_m_enf_row}}
 
   # Its server, the cohort that takes it in, and the stage of the day. An IPv6 address is looked up written in full.
-  warn    set acl_m_enf_row = ${acl{enforcement_row}{s:${if match{$acl_m_enf_found}{\N\A[0-9a-f:]+\z\N}\
+  warn    set acl_m_enf_row = ${acl{enforcement_row}{s:${if match{$acl_m_enf_found}{\N\A[0-9a-f]*:[0-9a-f:]*\z\N}\
                               {${mask:$acl_m_enf_found/128}}{$acl_m_enf_found}}}}
   accept  condition = ${if !eq{$acl_m_enf_bad}{}}
   accept  condition = ${if eq{$acl_m_enf_row}{}}
