@@ -27,7 +27,7 @@ _HOP: Final = (
 )
 _BUILD: Final = rf"\A(?:{_PART}\.){{3}}{_PART}\z"
 _HOST: Final = r"\A(?=.{1,255}\z)(\[)?([a-z0-9_-]++(?:\.[a-z0-9_-]++)*+)(?(1)\])\z"
-_ADDRESS: Final = r"\A(?=.{1,255}\z)\[?(?:ipv6:)?([0-9a-f.]*+:[0-9a-f:.]*+)(%[a-z0-9_.-]{1,32}+)?\]?\z"
+_ADDRESS: Final = r"\A(?=.{1,255}\z)\[?(?:ipv6:)?([0-9a-f.]*+:[0-9a-f:.]*+)(?:%[a-z0-9_.-]{1,32}+)?\]?\z"
 
 _TEXT: Final = r"""# Written by `enforcement export`; the same for every policy. What changes is in tables/ and in enforcement.conf.
 # Ask it in the ACL of DATA, where the header is known:
@@ -120,7 +120,8 @@ enforcement_decide:
           set acl_m_enf_name = ${sg{${lc:${extract{1}{ }{$acl_m_enf_hop}}}}{\N\.\z\N}{}}
           set acl_m_enf_found = ${if match{$acl_m_enf_name}{\N@HOST@\N}{$2}\
                                 {${if match{$acl_m_enf_name}{\N@ADDRESS@\N}\
-                                {${if isip6{$1}{${ipv6norm:$1}$2}}}}}}
+                                {${if isip6{$1}{${ipv6norm:$1}\
+                                ${sg{$acl_m_enf_name}{\N\A[^%]*+|\]\z\N}{}}}}}}}}
   warn    condition = ${if !eq{$acl_m_enf_found}{}}
           set acl_m_enf_server = $acl_m_enf_found
   warn    set acl_m_enf_name = ${extract{2}{ }{$acl_m_enf_hop}}
