@@ -120,7 +120,7 @@ enforcement_decide:
           set acl_m_enf_name = ${sg{${lc:${extract{1}{ }{$acl_m_enf_hop}}}}{\N\.\z\N}{}}
           set acl_m_enf_found = ${if match{$acl_m_enf_name}{\N@HOST@\N}{$2}\
                                 {${if match{$acl_m_enf_name}{\N@ADDRESS@\N}\
-                                {${if isip6{$1}{${ipv6norm:$1}}}}}}
+                                {${if isip6{$1}{${ipv6norm:$1}}}}}}}
           # Apart from it, because this Exim drops what stands behind `ipv6norm` (seen in 4.96).
           set acl_m_enf_found = $acl_m_enf_found${if isip6{$acl_m_enf_found}\
                                 {${sg{$acl_m_enf_name}{\N\A[^%]*+|\]\z\N}{}}}}
