@@ -25,7 +25,7 @@ _HOP: Final = (
 )
 _BUILD: Final = rf"\A(?:{_PART}\.){{3}}{_PART}\z"
 _HOST: Final = r"\A(?=.{1,255}\z)(\[)?([a-z0-9_-]++(?:\.[a-z0-9_-]++)*+)(?(1)\])\z"
-_ADDRESS: Final = r"\A(?=.{1,255}\z)\[?(?:ipv6:)?([0-9a-f.]*+:[0-9a-f:.]*+)\]?\z"
+_ADDRESS: Final = r"\A(?=.{1,255}\z)\[?(?:ipv6:)?([0-9a-f.]*+:[0-9a-f:.]*+)(?:%[a-z0-9_.-]{1,32}+)?\]?\z"
 
 _TEXT: Final = r"""# Written by `enforcement export`; the same for every policy. What changes is in tables/ and in enforcement.conf.
 # Ask it in the ACL of DATA, where the header is known:
@@ -119,6 +119,9 @@ enforcement_decide:
           set acl_m_enf_found = ${if match{$acl_m_enf_name}{\N@HOST@\N}{$2}\
                                 {${if match{$acl_m_enf_name}{\N@ADDRESS@\N}\
                                 {${if isip6{$1}{${ipv6norm:$1}}}}}}}
+          # Apart from it, because this Exim drops what stands behind `ipv6norm` (seen in 4.96).
+          set acl_m_enf_found = $acl_m_enf_found${if isip6{$acl_m_enf_found}\
+                                {${sg{$acl_m_enf_name}{\N\A[^%]*+|\]\z\N}{}}}}
   warn    condition = ${if !eq{$acl_m_enf_found}{}}
           set acl_m_enf_server = $acl_m_enf_found
   warn    set acl_m_enf_name = ${extract{2}{ }{$acl_m_enf_hop}}
@@ -138,7 +141,7 @@ enforcement_decide:
   warn    set acl_m_enf_product = ${extract{1}{,}{$acl_m_enf_row}}
 
   # Its server, the cohort that takes it in, and the stage of the day. An IPv6 address is looked up written in full.
-  warn    set acl_m_enf_row = ${acl{enforcement_row}{s:${if match{$acl_m_enf_found}{:}\
+  warn    set acl_m_enf_row = ${acl{enforcement_row}{s:${if match{$acl_m_enf_found}{\N\A[0-9a-f]*:[0-9a-f:]*\z\N}\
                               {${mask:$acl_m_enf_found/128}}{$acl_m_enf_found}}}}
   accept  condition = ${if !eq{$acl_m_enf_bad}{}}
   accept  condition = ${if eq{$acl_m_enf_row}{}}

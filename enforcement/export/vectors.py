@@ -3,7 +3,7 @@
 import ipaddress
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from functools import cached_property
 from typing import Any, Final
@@ -21,7 +21,8 @@ from enforcement.names import tenant_of
 from enforcement.policy import Route
 from enforcement.received import Stamp
 
-PEER: Final = "192.0.2.250"  # an address of documentation that nobody is likely to identify a server by
+# Addresses of documentation (RFC 5737, RFC 3849), and one that no network around a server is likely to hold.
+_PEERS: Final = ("192.0.2.250", "198.51.100.250", "203.0.113.250", "2001:db8:ffff::250", "240.0.0.1", "100::1")
 _UNKNOWN_SERVER: Final = "unknown-server.enforcement.test"
 _UNKNOWN_BUILD: Final = "15.1.65535.65535"
 
@@ -32,7 +33,7 @@ class Case:
 
     at: datetime
     received: tuple[str, ...]
-    ip: str = PEER
+    ip: str = ""
     certificate: str | None = None
 
 
@@ -75,7 +76,7 @@ class Oracle:
             return _accepted(Reason.NOT_YET_VALID), found
         if isinstance(found, Reason):
             return _accepted(found), found
-        server = self._identified(case) or found.server
+        server = self.identified(case.ip, case.certificate) or found.server
         return self._judged(server, None if found.build is None else str(found.build), case.at), found
 
     def _judged(self, server: str | None, build: str | None, at: datetime) -> Expected:
@@ -114,19 +115,29 @@ class Oracle:
             self._states[key] = state_of(seen, self.way, self.known.policy, self.catalogue, at)
         return self._states[key]
 
-    def _identified(self, case: Case) -> str | None:
+    def identified(self, ip: str, certificate: str | None = None) -> str | None:
         """Find the server of a certificate, an address, or the smallest network around it."""
         identities = self.known.identities
-        if case.certificate and (named := identities.get(f"sha256:{case.certificate}")):
+        if certificate and (named := identities.get(f"sha256:{certificate}")):
             return named
-        if case.ip in identities:
-            return identities[case.ip]
+        if ip in identities:
+            return identities[ip]
+        address = ipaddress.ip_address(ip)
         around = [
             (network.num_addresses, server)
-            for key, server in identities.items()
-            if "/" in key and ipaddress.ip_address(case.ip) in (network := ipaddress.ip_network(key))
+            for network, server in self._networks
+            if network.version == address.version and address in network
         ]
         return min(around)[1] if around else None
+
+    @cached_property
+    def _networks(self) -> list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, str]]:
+        return [(ipaddress.ip_network(key), server) for key, server in self.known.identities.items() if "/" in key]
+
+    @cached_property
+    def stranger(self) -> str:
+        """An address that no identity has, so that the name in the header counts (or else the last one tried)."""
+        return next((ip for ip in _PEERS if self.identified(ip) is None), _PEERS[-1])
 
 
 def _accepted(reason: Reason) -> Expected:
@@ -165,7 +176,12 @@ def line(server: str, build: str, at: datetime) -> str:
 
 def cases(oracle: Oracle) -> Iterator[Case]:
     """Give the cases of an export: every minute of every class, every change at midnight, and every way out."""
-    known = oracle.known
+    for case in _cases(oracle.known):
+        yield case if case.ip else replace(case, ip=oracle.stranger)
+
+
+def _cases(known: Tables) -> Iterator[Case]:
+    """Give the cases; those without an address are of a peer that nobody has identified."""
     spans = _spans(known)
     for server, build, day in _representatives(spans.filter("running"), ["block", "throttle", "offset"]):
         for minute in range(60):
@@ -191,8 +207,7 @@ def _case(server: str, build: str, at: datetime) -> Case:
 def _spans(known: Tables) -> pl.DataFrame:
     """Give the spans of the calendar that the export reaches, each with a day in it and a build that is hit then."""
     products = known.servers.select("server", "cohorts").explode("cohorts").drop_nulls().unnest("cohorts")
-    builds = known.builds.filter(pl.col("vulnerable_from").is_not_null()).sort("vulnerable_from", "build")
-    oldest = builds.group_by("product", maintain_order=True).first().select("product", "build", "vulnerable_from")
+    oldest = _oldest(known)
     return (
         known.calendar.filter(pl.col("from_on") <= known.not_after)
         .filter(pl.col("until_on").is_null() | (pl.col("until_on") > known.valid_from))
@@ -203,6 +218,12 @@ def _spans(known: Tables) -> pl.DataFrame:
         .with_columns(offset=pl.col("minute_offset") * (known.policy.window == "spread"))
         .sort("server", "cohort", "from_on", "product")
     )
+
+
+def _oldest(known: Tables) -> pl.DataFrame:
+    """Give the build of each product that is vulnerable first."""
+    builds = known.builds.filter(pl.col("vulnerable_from").is_not_null()).sort("vulnerable_from", "build")
+    return builds.group_by("product", maintain_order=True).first().select("product", "build", "vulnerable_from")
 
 
 def _representatives(spans: pl.DataFrame, by: list[str]) -> Iterator[tuple[str, str, date]]:
@@ -228,7 +249,7 @@ def _midnights(spans: pl.DataFrame, known: Tables) -> Iterator[Case]:
     within = sorted({day for day in (*started, *since) if known.valid_from <= day <= known.not_after})
     servers = spans["server"].unique(maintain_order=True).head(1).to_list() or known.servers["server"].head(1).to_list()
     for day in within:
-        for build in known.builds.filter(vulnerable_from=day)["build"].to_list() or known.builds["build"].head(3):
+        for build in [*known.builds.filter(vulnerable_from=day)["build"], *_oldest(known)["build"]]:
             for server in servers:
                 for seconds in (-1, 0):
                     yield _case(server, build, datetime.combine(day, time()) + timedelta(seconds=seconds))
@@ -259,6 +280,7 @@ def _ways_out(server: str, build: str, noon: datetime, known: Tables) -> Iterato
     yield _case(_UNKNOWN_SERVER, build, noon)
     yield _case(server, _UNKNOWN_BUILD, noon)
     yield from (_case(server, each, noon) for each in (*current.head(2), "15.20.8000.10", "15.1.2507", "x"))
+    yield from (_case(each, old, noon) for old in _oldest(known)["build"] for each in (server, *quiet.head(1)))
     yield from (_case(each, build, noon) for each in quiet.head(2))
     for received in (
         (ordinary, ours), (ordinary,), (), (cloud, ours), (cloud,), (mapi,), (mapi, ours), (ours, ordinary),
@@ -303,7 +325,7 @@ def _identities(server: str, build: str, noon: datetime, known: Tables) -> Itera
     for key in _some(known.identities):
         names = (_UNKNOWN_SERVER, server, "not..usable")
         if key.startswith("sha256:"):
-            peers = [(PEER, key.removeprefix("sha256:"))]
+            peers = [("", key.removeprefix("sha256:"))]
             peers += [(ip, peers[0][1]) for ip in _some(each for each in known.identities if _is_address(each))[:1]]
         elif _is_address(key):
             peers = [(key, None)]
