@@ -3,8 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, timedelta
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from random import Random
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from reference_builds import Standing, read_facts, stand
-from reference_clock import ClockStart, Message, Pause, cohort_of
+from reference_clock import Message, Pause, cohort_of
 from worlds import answer, refused, run, store_of
 
 from enforcement.announcing import write_notices
@@ -28,7 +29,6 @@ from enforcement.export.calendar import calendar
 from enforcement.export.notice_plan import SENT, Plan, judge, plan, read_sent, refusals, to_send
 from enforcement.export.notices import FOLDER, MERGE, Known, file_name, notice_files
 from enforcement.policy import Notice, Policy
-from enforcement.schema import SERVERS
 from enforcement.shipped import load_catalogue, load_policy
 from enforcement.store import open_store
 
@@ -62,17 +62,20 @@ def sent(*rows: tuple[str, str, str, date]) -> pl.DataFrame:
 # --- who is told: the slow twin -----------------------------------------------------------------------------------
 
 
-def told_slowly(
-    seen: Iterable[tuple[date, str, str | None, str, str]], servers: dict[str, str], to: Policy, day: date
-) -> set[tuple[str, str]]:
-    """Server and cohort of all that are unremediated on a day, from what was seen: day, server, build, hop, route."""
+def prover(to: Policy) -> Callable[[str | None, str], Standing]:
+    """Say what builds prove under a policy, each worked out once."""
     facts = read_facts()
+    return cache(lambda build, hop: stand(build, hop, to, facts))
+
+
+def told_slowly(
+    seen: Iterable[tuple[date, str, str, Standing]], servers: dict[str, str], to: Policy, day: date
+) -> set[tuple[str, str]]:
+    """Server and cohort of all that are unremediated on a day, from what was seen: day, server, route, what it proves."""
     found: set[tuple[str, str]] = set()
     for server, tenant in servers.items():
         mine = [each for each in seen if each[1] == server and each[0] <= day]
-        proven: list[tuple[date, str, Standing]] = [
-            (on, route, stand(build, hop, to, facts)) for on, _, build, hop, route in mine
-        ]
+        proven = [(on, route, standing) for on, _, route, standing in mine]
         known = [each for each in proven if each[2].is_known]
         if not known or (day - max(each[0] for each in mine)).days > to.silent_after_days:
             continue
@@ -84,22 +87,25 @@ def told_slowly(
     return found
 
 
-def seen_of(case: Case) -> list[tuple[date, str, str | None, str, str]]:
-    messages = [(one.sent_at.date(), one.server, one.build, one.hop, one.route) for one in case.messages]
-    route = case.policy.routes[0]
-    return messages + [(one.first_detected_on, one.server, one.build, one.hop, route) for one in case.clock_starts]
+def seen_of(case: Case, to: Policy) -> list[tuple[date, str, str, Standing]]:
+    proven = prover(to)
+    messages = [(one.sent_at.date(), one.server, str(one.route), proven(one.build, one.hop)) for one in case.messages]
+    starts = [
+        (one.first_detected_on, one.server, str(to.routes[0]), proven(one.build, one.hop)) for one in case.clock_starts
+    ]
+    return messages + starts
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 120), st.sampled_from([0, 7, 30]), st.sampled_from([3, 20, 60]))
 def test_exactly_the_tenants_with_an_unremediated_server_are_told(
     seed: int, after: int, days_before: int, silent_after: int
 ) -> None:
-    """On a random day of random fleets: those of the twin, and each first on the day that the twin finds."""
+    """On a random day of random fleets: those of the twin; and each first on the day that the twin finds."""
     case = lively(Random(seed))
     notice = Notice(announcement_url="https://x.example/", targeted_days_before=days_before)
     to = case.policy.model_copy(update={"notice": notice, "silent_after_days": silent_after})
-    seen, servers = seen_of(case), case.servers
+    seen, servers = seen_of(case, to), case.servers
     first = min(on for on, *_ in seen)
     as_of = first + timedelta(days=after)
     known, found = planned(case.messages, to, as_of, servers=servers, clock_starts=case.clock_starts)
@@ -129,14 +135,15 @@ def test_the_list_is_what_sql_finds_in_the_store(tmp_path: Path) -> None:
     store, as_of = tmp_path / "s.duckdb", date(2026, 10, 1)
     assert run("sample", "--messages", "20000", "--seed", "3", "--store", store).returncode == 0
     told = answer("notices", "exchange-online", "--as-of", str(as_of), "--store", store, "--out", tmp_path / "out")
-    to, facts = load_policy("exchange-online"), read_facts()
+    to = load_policy("exchange-online")
+    proves = prover(to)
     with open_store(store) as opened:
         rows = opened.query(
             "select distinct server, tenant, build, hop, route, sent_at::date as day,"
             " max(sent_at::date) over (partition by server) as seen_on from traffic where sent_at::date <= ?",
             [as_of],
         )
-    known = [row for row in rows.iter_rows(named=True) if stand(row["build"], row["hop"], to, facts).is_known]
+    known = [row for row in rows.iter_rows(named=True) if proves(row["build"], row["hop"]).is_known]
     last = {row["server"]: max(row["day"], NEW_YEAR) for row in sorted(known, key=lambda row: row["day"])}
     tenants = {
         row["tenant"]
@@ -144,7 +151,7 @@ def test_the_list_is_what_sql_finds_in_the_store(tmp_path: Path) -> None:
         if row["day"] == last[row["server"]]
         and (as_of - row["seen_on"]).days <= to.silent_after_days
         and row["route"] == "direct"
-        and (proven := stand(row["build"], row["hop"], to, facts)).is_vulnerable_on(as_of)
+        and (proven := proves(row["build"], row["hop"])).is_vulnerable_on(as_of)
         and cohort_of(proven.product, row["tenant"], to)
     }
     with (tmp_path / "out" / "merge.csv").open(encoding="utf-8") as file:
@@ -361,7 +368,7 @@ def test_a_tenant_is_told_servers_builds_updates_dates_and_pauses() -> None:
 HOSTILE = (
     "<script>alert(1)</script>", "a|b|c", "`code`", "``", "` `", "[x](javascript:alert(1))", "![x](http://evil.example/p)",
     "www.evil.example", "http://evil.example/", "*x*", "# heading", "- item", "1. one", "> quote", "a\\|b", "&lt;b&gt;",
-    "=cmd|' /C calc'!a0", "../../etc/passwd", "{0}{}", "%s", '" onload="x', "a<!--", "]]>", "~~x~~", "<http://evil.example>",
+    "=cmd|' /c calc'!a0", "../../etc/passwd", "{0}{}", "%s", '" onload="x', "a<!--", "]]>", "~~x~~", "<http://evil.example>",
     "+1", "@x", "𝕏 ünïcode", "con", "x" * 255,
 )  # fmt: skip
 
@@ -401,7 +408,7 @@ OURS = {"https://mail.example/announcement"}
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_shown_and_nothing_else(name: str) -> None:
     """As a tenant, a cohort, a rule and a condition's text: letter by letter in both forms, and no markup."""
-    quoted = json.dumps(name[:100])
+    quoted = json.dumps(name[:100], ensure_ascii=False)
     to = policy(
         NOTICE,
         cohorts=f"[{{ name = {quoted}, starts_on = 2000-01-01 }}]",

@@ -300,8 +300,8 @@ def _told(found: _Finding) -> str:
     many = f" ({late.height:,} like it)" if late.height > 1 else ""
     went = f"it goes out on {row['went_on']}" if row["went_on"] else "none was sent"
     return (
-        f"{found.what} of cohort {shown(found.cohort)}{of}: {row['comes']} on {row['comes_on']}; expected a notice on or "
-        f"before {row['latest_on']}, {went}{many}"
+        f"{found.what} of cohort {shown(found.cohort)}{of}: {row['comes']} on {row['comes_on']}; expected a notice on "
+        f"or before {row['latest_on']}, {went}{many}"
     )
 
 

@@ -256,7 +256,8 @@ def _pause(policy: Policy, notice: Notice, *, granted: int | None, in_year: int 
         line(
             f"Your organisation can pause throttling and blocking for up to {plural(quota, 'day')} in each calendar "
             "year, in one piece or in several. Days count as they are asked for, also those that you turn out not to "
-            "need: so ask for few and extend. Meanwhile all mail is taken; afterwards it goes on at the stage where it stood."
+            "need: so ask for few and extend. Meanwhile all mail is taken; afterwards it goes on at the stage where it "
+            "stood."
         )
     ]
     if granted is not None:
