@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from reference_builds import Standing, read_facts, stand
 from reference_clock import Message, Pause, cohort_of
-from worlds import answer, refused, run, store_of
+from worlds import answer, run, store_of
 
-from enforcement.announcing import write_notices
+from enforcement.announcing import notices_on, write_notices
 from enforcement.course import course
 from enforcement.export.calendar import calendar
 from enforcement.export.notice_plan import SENT, Plan, judge, plan, read_sent, refusals, to_send
@@ -31,6 +31,7 @@ from enforcement.export.notices import FOLDER, MERGE, Known, file_name, notice_f
 from enforcement.policy import Notice, Policy
 from enforcement.shipped import load_catalogue, load_policy
 from enforcement.store import open_store
+from enforcement.workbench import Setting
 
 NOTICE = '[notice]\nannouncement_url = "https://mail.example/announcement"\n'
 
@@ -71,7 +72,7 @@ def prover(to: Policy) -> Callable[[str | None, str], Standing]:
 def told_slowly(
     seen: Iterable[tuple[date, str, str, Standing]], servers: dict[str, str], to: Policy, day: date
 ) -> set[tuple[str, str]]:
-    """Server and cohort of all that are unremediated on a day, from what was seen: day, server, route, what it proves."""
+    """Server and cohort of all that are unremediated on a day, from what was seen: day, server, route, standing."""
     found: set[tuple[str, str]] = set()
     for server, tenant in servers.items():
         mine = [each for each in seen if each[1] == server and each[0] <= day]
@@ -353,8 +354,8 @@ def test_a_tenant_is_told_servers_builds_updates_dates_and_pauses() -> None:
     for text in texts(known, found):
         for expected in (
             SERVER, "old.contoso.example", EX2016, EX2013, "Exchange Server 2016 CU23 Nov23SU", "15.1.2507.35",
-            "KB5032146", "no update of Exchange Server 2013 is enough: move to", "2024-02-10", "2024-02-20", "2024-03-01",
-            "all mail is refused", "https://mail.example/announcement", "In 2024, 10 of 90 days are asked for",
+            "KB5032146", "no update of Exchange Server 2013 is enough: move to", "2024-02-10", "2024-02-20",
+            "2024-03-01", "all mail is refused", "https://mail.example/announcement", "In 2024, 10 of 90 days are asked for",
             "80 are left", "450 4.7.230 Connecting Exchange server version is out-of-date; connection to Example Mail",
             "paused or exempt",
         ):  # fmt: skip
@@ -461,8 +462,8 @@ def test_no_two_tenants_share_a_file_and_none_leaves_the_folder(tenants: set[str
 # --- the command --------------------------------------------------------------------------------------------------
 
 
-def test_the_command_writes_a_folder_and_replaces_only_its_own(tmp_path: Path) -> None:
-    """All files are there; the next day's take their place; a folder with anything else in it is left alone."""
+def test_the_command_writes_a_folder_in_place_of_the_day_before(tmp_path: Path) -> None:
+    """All files are there, and the next day's take their place."""
     to = tmp_path / "mine.toml"
     text = Path("data/policies/ninety-days.toml").read_text(encoding="utf-8").replace("ninety-days", "mine")
     to.write_text(text + "\n" + NOTICE + "stage_days_before = 5\n", encoding="utf-8")
@@ -478,16 +479,19 @@ def test_the_command_writes_a_folder_and_replaces_only_its_own(tmp_path: Path) -
     then = answer("notices", to, "--as-of", "2024-01-27", "--store", store, "--out", out, *more)
     assert [row["notice"] for row in then["to_send"]] == ["general", "targeted"]
     assert then["refusals"][0].startswith("targeted notice of cohort 'all', contoso.example")
-    (out / "letter.txt").write_text("keep me")
-    assert "holds more than notices" in refused("notices", to, "--as-of", "2024-01-27", "--store", store, "--out", out)
-    assert (out / "letter.txt").read_text() == "keep me"
 
 
-def test_notices_that_are_links_or_more_are_not_replaced(tmp_path: Path) -> None:
+def test_only_notices_are_replaced(tmp_path: Path) -> None:
+    """A folder with anything else in it is left alone, whatever its list says."""
     files = {f"{FOLDER}/general.md": b"x", f"{FOLDER}/tenants/a.md": b"y"}
     write_notices(files, tmp_path / "out")
     write_notices({f"{FOLDER}/general.md": b"z"}, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["general.md", "notices.json"]
+    (tmp_path / "out" / "letter.txt").write_text("keep me")
+    with pytest.raises(ValueError, match="holds more than notices"):
+        write_notices(files, tmp_path / "out")
+    assert (tmp_path / "out" / "letter.txt").read_text() == "keep me"
+    (tmp_path / "out" / "letter.txt").unlink()
     for broken in (b"{", b"[]", b'{"a": 1}'):
         (tmp_path / "out" / "notices.json").write_bytes(broken)
         with pytest.raises(ValueError, match="holds more than notices"):
