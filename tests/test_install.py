@@ -173,8 +173,13 @@ def test_what_changes_while_it_is_copied_is_refused(
 ) -> None:
     """Somebody swaps a file between the check and the copy."""
     source = shutil.copytree(exports[0], tmp_path / "source")
-    copy = shutil.copyfileobj
-    monkeypatch.setattr(shutil, "copyfileobj", lambda read, written: (copy(read, written), written.write(b"!")))
+    copy: Any = shutil.copyfileobj
+
+    def copied(read: Any, written: Any) -> None:
+        copy(read, written)
+        written.write(b"!")
+
+    monkeypatch.setattr(shutil, "copyfileobj", copied)
     with pytest.raises(InstallError, match="not installed: "):
         install(source, tmp_path / "root", act=BY, key=key)
     assert not (tmp_path / "root" / "current").exists()
@@ -185,7 +190,11 @@ def test_a_foreign_current_is_left_alone(exports: list[Path], tmp_path: Path, ke
     root = tmp_path / "root"
     root.mkdir()
     (root / "current").mkdir()
-    for act in (lambda: install(exports[0], root, act=BY, key=key), lambda: rollback(root, act=BY, key=key)):
+    acts: list[Callable[[], object]] = [
+        lambda: install(exports[0], root, act=BY, key=key),
+        lambda: rollback(root, act=BY, key=key),
+    ]
+    for act in acts:
         with pytest.raises(InstallError, match="is not what `install` makes"):
             act()
     (root / "current").rmdir()

@@ -355,7 +355,8 @@ def test_a_tenant_is_told_servers_builds_updates_dates_and_pauses() -> None:
         for expected in (
             SERVER, "old.contoso.example", EX2016, EX2013, "Exchange Server 2016 CU23 Nov23SU", "15.1.2507.35",
             "KB5032146", "no update of Exchange Server 2013 is enough: move to", "2024-02-10", "2024-02-20",
-            "2024-03-01", "all mail is refused", "https://mail.example/announcement", "In 2024, 10 of 90 days are asked for",
+            "2024-03-01",
+            "all mail is refused", "https://mail.example/announcement", "In 2024, 10 of 90 days are asked for",
             "80 are left", "450 4.7.230 Connecting Exchange server version is out-of-date; connection to Example Mail",
             "paused or exempt",
         ):  # fmt: skip
@@ -498,7 +499,6 @@ def test_only_notices_are_replaced(tmp_path: Path) -> None:
             write_notices(files, tmp_path / "out")
 
 
-def test_a_policy_without_notices_is_refused_in_one_line(tmp_path: Path) -> None:
-    assert "asks for no notices" in refused(
-        "notices", "ninety-days", "--store", tmp_path / "s", "--out", tmp_path / "o"
-    )
+def test_a_policy_without_notices_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="ninety-days asks for no notices"):
+        notices_on("ninety-days", Setting(store=tmp_path / "s"), None)
