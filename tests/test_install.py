@@ -42,6 +42,12 @@ def exports(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> list[Pa
     return [write(folder / str(n), FILES | {"policy.toml": f"{n}".encode()}, key=private, revision=n) for n in range(3)]
 
 
+@pytest.fixture(autouse=True)
+def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step like the others, but the disk need not be waited for; processes of their own do wait."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 def now_holds(root: Path, key: PublicKey) -> str:
     """Give the content of the export in force, which must be whole."""
     found = verify(root / "current", today=NOW.date(), key=key)
@@ -167,8 +173,13 @@ def test_what_changes_while_it_is_copied_is_refused(
 ) -> None:
     """Somebody swaps a file between the check and the copy."""
     source = shutil.copytree(exports[0], tmp_path / "source")
-    copy = shutil.copyfileobj
-    monkeypatch.setattr(shutil, "copyfileobj", lambda read, written: (copy(read, written), written.write(b"!")))
+    copy: Any = shutil.copyfileobj
+
+    def copied(read: Any, written: Any) -> None:
+        copy(read, written)
+        written.write(b"!")
+
+    monkeypatch.setattr(shutil, "copyfileobj", copied)
     with pytest.raises(InstallError, match="not installed: "):
         install(source, tmp_path / "root", act=BY, key=key)
     assert not (tmp_path / "root" / "current").exists()
@@ -179,7 +190,11 @@ def test_a_foreign_current_is_left_alone(exports: list[Path], tmp_path: Path, ke
     root = tmp_path / "root"
     root.mkdir()
     (root / "current").mkdir()
-    for act in (lambda: install(exports[0], root, act=BY, key=key), lambda: rollback(root, act=BY, key=key)):
+    acts: list[Callable[[], object]] = [
+        lambda: install(exports[0], root, act=BY, key=key),
+        lambda: rollback(root, act=BY, key=key),
+    ]
+    for act in acts:
         with pytest.raises(InstallError, match="is not what `install` makes"):
             act()
     (root / "current").rmdir()
@@ -257,53 +272,54 @@ def fail_at(step: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
-@pytest.mark.parametrize("kind", ["first", "next", "rollback", "repair"])
+# What was in force, what is done, and what is in force then; a repair finds the one in force damaged.
+ENDS = {"first": (None, "0"), "next": ("1", "2"), "rollback": ("1", "0"), "repair": ("0", "0")}
+
+
+def prepared(root: Path, kind: str, exports: list[Path], key: PublicKey) -> Callable[[], object]:
+    """Install what was there before, and give what is to be done."""
+    old, new = ENDS[kind]
+    for export in exports[: 0 if old is None else int(old) + 1]:
+        install(export, root, act=BY, key=key)
+    if kind == "repair":
+        (root / "current" / "policy.toml").write_text("bitten")
+    if kind == "rollback":
+        return lambda: rollback(root, act=BY, key=key)
+    return lambda: install(exports[int(new)], root, act=BY, key=key)
+
+
+def ended(act: Callable[[], object], step: int) -> list[str] | None:
+    """Do it until a step; gives the steps made when it came to its end before."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = fail_at(step, patch)
+        try:
+            act()
+        except Killed:
+            return None
+    return made
+
+
+@pytest.mark.parametrize("kind", ENDS)
 def test_ended_at_any_step_the_old_or_the_new_one_is_whole(
-    exports: list[Path], tmp_path: Path, key: PublicKey, kind: str, monkeypatch: pytest.MonkeyPatch
+    exports: list[Path], tmp_path: Path, key: PublicKey, kind: str
 ) -> None:
     """Before every single call; and then the same again succeeds, and nothing is left over."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # a step like the others, but the disk need not be waited for
-    step, was_old, was_new = 0, 0, 0
-    old, new = {"first": (None, "0"), "next": ("1", "2"), "rollback": ("1", "0"), "repair": ("0", "0")}[kind]
-    while True:
-        root = tmp_path / f"{kind}{step}"
-        if old is not None:
-            for export in exports[: int(old) + 1]:
-                install(export, root, act=BY, key=key)
-
-        def act(root: Path = root) -> object:
-            if kind == "rollback":
-                return rollback(root, act=BY, key=key)
-            return install(exports[int(new)], root, act=BY, key=key)
-
-        if kind == "repair":
-            (root / "current" / "policy.toml").write_text("bitten")
-        with pytest.MonkeyPatch.context() as patch:
-            made = fail_at(step, patch)
-            try:
-                act()
-            except Killed:
-                ended = True
-            else:
-                ended = False
-        if kind == "repair":
-            pass
-        elif old is None and not os.path.lexists(root / "current"):
-            was_old += 1
-        else:
-            held = now_holds(root, key)
-            assert held in (old, new)
-            was_old, was_new = was_old + (held == old), was_new + (held == new)
-        if not ended:
-            break
-        if kind != "rollback" or now_holds(root, key) == old:
+    old, new = ENDS[kind]
+    seen: list[str | None] = []
+    made: list[str] | None = None
+    while made is None:
+        root = tmp_path / f"{kind}{len(seen)}"
+        act = prepared(root, kind, exports, key)
+        made = ended(act, len(seen))
+        held = now_holds(root, key) if kind != "repair" and os.path.lexists(root / "current") else None
+        seen.append(held)
+        if kind != "rollback" or held == old:
             act()
-        assert now_holds(root, key) == new
-        assert left_over(root) == []
+        assert (now_holds(root, key), left_over(root)) == (new, [])
         shutil.rmtree(root)
-        step += 1
-    assert step == len(made) > 10
-    assert kind == "repair" or (was_old > 5 and was_new >= 1)
+    assert len(made) == len(seen) - 1 > 10
+    assert kind == "repair" or set(seen) == {old, new}
+    assert kind == "repair" or seen == sorted(seen, key=lambda held: held == new)
 
 
 def test_killed_for_real_the_old_one_holds(exports: list[Path], tmp_path: Path, key_file: Path, key: PublicKey) -> None:

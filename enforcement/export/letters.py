@@ -222,8 +222,8 @@ def strip(policy: Policy) -> str:
             f'<text x="{x:.1f}" y="{foot + 18}" text-anchor="{place}">{begin}</text>',
         ]
     caption = (
-        f"Stages 1 to {len(starts)} over the days since the first such mail. Of each hour, orange: minutes in which mail "
-        "is delayed, red: minutes in which it is refused."
+        f"Stages 1 to {len(starts)} over the days since the first such mail. Of each hour, orange: minutes in which "
+        "mail is delayed, red: minutes in which it is refused."
     )
     return (
         f'<figure><svg viewBox="-4 0 {_WIDTH + 8} {_TOP + _HEIGHT + 26}" role="img" aria-label="{escape(caption)}" '

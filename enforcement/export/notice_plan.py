@@ -44,8 +44,8 @@ class Plan:
     """The notices of a policy as known on a day.
 
     due: DUE; told: the servers to be told of on that day: server_id, build_id, cohort, shown_on; entries: server,
-    tenant, cohort, stage, comes_on, spell_from_on of each coming stage; hits: tenant, cohort, first_on: when mail is next touched;
-    first: tenant, cohort, first_on: when each tenant is to be sent its targeted notice.
+    tenant, cohort, stage, comes_on, spell_from_on of each coming stage; hits: tenant, cohort, first_on:
+    when mail is next touched; first: tenant, cohort, first_on: when each is to be sent its targeted notice.
     """
 
     policy: Policy
@@ -300,8 +300,8 @@ def _told(found: _Finding) -> str:
     many = f" ({late.height:,} like it)" if late.height > 1 else ""
     went = f"it goes out on {row['went_on']}" if row["went_on"] else "none was sent"
     return (
-        f"{found.what} of cohort {shown(found.cohort)}{of}: {row['comes']} on {row['comes_on']}; expected a notice on or before "
-        f"{row['latest_on']}, {went}{many}"
+        f"{found.what} of cohort {shown(found.cohort)}{of}: {row['comes']} on {row['comes_on']}; expected a notice on "
+        f"or before {row['latest_on']}, {went}{many}"
     )
 
 

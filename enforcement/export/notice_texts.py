@@ -71,7 +71,8 @@ def general(policy: Policy, notice: Notice, *, as_of: date) -> list[Block]:
         Paragraph(
             line(
                 "If a server of yours that runs Exchange Server hands mail over to {}, please check that its updates "
-                "are recent. Mail from servers that stay out of date is first reported to you, then delayed, then refused.",
+                "are recent. Mail from servers that stay out of date is first reported to you, then delayed, then "
+                "refused.",
                 service,
             ),
             "answer",
@@ -254,8 +255,9 @@ def _pause(policy: Policy, notice: Notice, *, granted: int | None, in_year: int 
     lines = [
         line(
             f"Your organisation can pause throttling and blocking for up to {plural(quota, 'day')} in each calendar "
-            "year, in one piece or in several. Days count as they are asked for, also those that you turn out not to need: "
-            "so ask for few and extend. Meanwhile all mail is taken; afterwards it goes on at the stage where it stood."
+            "year, in one piece or in several. Days count as they are asked for, also those that you turn out not to "
+            "need: so ask for few and extend. Meanwhile all mail is taken; afterwards it goes on at the stage where it "
+            "stood."
         )
     ]
     if granted is not None:
