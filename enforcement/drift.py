@@ -96,10 +96,13 @@ def judged_again(logged: pl.DataFrame, point: Standpoint) -> pl.DataFrame:
             answer = _answered(known[key], point.policy, day, minute)
         rows.append((str(answer.verdict), str(answer.reason), answer.stage))
     expected = pl.DataFrame(rows, schema=dict(EXPECTED), orient="row")
-    same_reason = _class_of("reason") == _class_of("expected_reason")
-    agrees = same_reason & (pl.col("verdict") == pl.col("expected_verdict"))
+    is_same = (
+        (_class_of("reason") == _class_of("expected_reason"))
+        & (pl.col("verdict") == pl.col("expected_verdict"))
+        & pl.col("stage").eq_missing(pl.col("expected_stage"))
+    )
     return pl.concat([logged, expected], how="horizontal").with_columns(
-        agrees=agrees & pl.col("stage").eq_missing(pl.col("expected_stage"))
+        agrees=pl.when(pl.col("expected_reason").is_not_null()).then(is_same)
     )
 
 

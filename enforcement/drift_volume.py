@@ -133,7 +133,7 @@ def band(weeks: Sequence[float], spread: float) -> Band:
     Never narrower than chance alone makes it (`spread`: its variance a week).
 
     >>> [round(value) for value in band([100, 110, 90, 100], spread=100.0)]
-    [100, 64, 136]
+    [100, 71, 129]
     """
     middle = mean(weeks)
     seen = stdev(weeks) if len(weeks) > 1 else 0.0
