@@ -3,8 +3,9 @@
 import importlib.util
 import os
 import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -73,6 +74,14 @@ def by_exim(server: EximServer, mails: list[Mail]) -> list[tuple[int, str]]:
     return found
 
 
+@pytest.fixture
+def readable() -> Iterator[Path]:
+    """A folder that mail servers, which are not root, may read."""
+    with tempfile.TemporaryDirectory(prefix="enforcement-chain-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @dataclass(frozen=True)
 class MailServer:
     """How a mail server is run on an installed export, sent mail, and what it must have."""
@@ -105,7 +114,7 @@ def drifted(store: Path, log: Path) -> tuple[int, str]:
 
 @pytest.mark.parametrize("name", MAIL_SERVERS)
 def test_from_the_archive_to_production_and_back(
-    store: Path, mails: dict[date, list[Mail]], key: Path, tmp_path: Path, name: str
+    store: Path, mails: dict[date, list[Mail]], key: Path, readable: Path, name: str
 ) -> None:
     """Each mail at its own minute, against the signed and installed export of the day before.
 
@@ -120,7 +129,7 @@ def test_from_the_archive_to_production_and_back(
             if there():
                 continue
         absent(f"no {part} here")
-    policy, setting, root = shipped.load_policy(POLICY), Setting(store=store), tmp_path / "root"
+    policy, setting, root = shipped.load_policy(POLICY), Setting(store=store), readable / "root"
     counted: Counter[Verdict] = Counter()
     n_first = 0
     installed(POLICY, next(iter(mails)), setting, root, key)
@@ -137,13 +146,13 @@ def test_from_the_archive_to_production_and_back(
                     assert f"{code} {text}" == decision.text, mail
                 n_first += is_first
                 counted[Verdict.ACCEPT if is_first else decision.verdict] += 1
-        log = tmp_path / "decisions.log"
+        log = readable / "decisions.log"
         shutil.copy(mail_server.log(server), log)
     assert counted.total() == N_MAILS
     assert counted[Verdict.REJECT] >= 100
     assert counted[Verdict.DEFER] >= 20
     assert n_first > 0
-    again = tmp_path / "again.duckdb"
+    again = readable / "again.duckdb"
     shutil.copy(store, again)
     code, told = drifted(again, log)
     assert code == 0, told
@@ -151,12 +160,12 @@ def test_from_the_archive_to_production_and_back(
 
     # Another policy on the server, on the last of the days.
     day, of_day = list(mails.items())[-1]
-    other = tmp_path / "other"
+    other = readable / "other"
     installed("stricter", day, setting, other, key)
     with mail_server.run(other / "current") as server:
         mail_server.said(server, of_day)
-        shutil.copy(mail_server.log(server), tmp_path / "other.log")
+        shutil.copy(mail_server.log(server), readable / "other.log")
     shutil.copy(store, again)
-    code, told = drifted(again, tmp_path / "other.log")
+    code, told = drifted(again, readable / "other.log")
     assert code == 1, told
     assert not told.startswith("As expected"), told
