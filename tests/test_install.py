@@ -46,6 +46,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> list[Pa
 def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step like the others, but the disk need not be waited for; processes of their own do wait."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "sync", lambda: None)
 
 
 def now_holds(root: Path, key: PublicKey) -> str:
@@ -251,7 +252,7 @@ class Killed(BaseException):
     """The end of a process, which no `except Exception` sees."""
 
 
-STEPS = ("mkdir", "rename", "replace", "symlink", "fsync", "chmod", "fchmod", "unlink", "rmdir", "open")
+STEPS = ("mkdir", "rename", "replace", "symlink", "fsync", "sync", "chmod", "fchmod", "unlink", "rmdir", "open")
 
 
 def fail_at(step: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:

