@@ -221,15 +221,15 @@ def test_versions_that_no_rollback_reaches_are_removed(tmp_path: Path, key_file:
 
 
 def test_it_says_what_to_reload(tmp_path: Path) -> None:
-    first = {"exim/acl.conf": b"1", "exim/builds.cdb": b"1", "postfix/lookup.json": b"1"}
+    first = {"exim/enforcement.acl": b"1", "exim/tables/0": b"1", "postfix/lookup.json": b"1"}
     root = tmp_path / "root"
     done = install(write(tmp_path / "a", first), root, act=BY)
     assert [line.split(":")[0] for line in done.reload] == ["reload Exim", "Postfix needs nothing"]
-    done = install(write(tmp_path / "b", first | {"exim/builds.cdb": b"2"}, revision=1), root, act=BY)
-    assert done.reload == ("Exim needs nothing: it opens its lookup files anew",)
-    later = first | {"exim/acl.conf": b"2", "exim/builds.cdb": b"2"}
+    done = install(write(tmp_path / "b", first | {"exim/tables/0": b"2"}, revision=1), root, act=BY)
+    assert done.reload == ("Exim needs nothing: it reads its tables anew for each message",)
+    later = first | {"exim/enforcement.acl": b"2", "exim/tables/0": b"2"}
     done = install(write(tmp_path / "c", later, revision=2), root, act=BY)
-    assert done.reload == ("reload Exim: it reads exim/acl.conf only when it starts",)
+    assert done.reload == ("reload Exim: it reads exim/enforcement.acl only when it starts",)
 
 
 def test_the_record_says_who_and_when_and_no_secret(

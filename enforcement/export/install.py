@@ -24,7 +24,7 @@ _VERSIONS: Final = "versions"
 _WORK: Final = ".work-"  # what a killed install leaves behind; the next one clears it away
 _KEPT: Final = 5  # versions to go back to, one after the other
 _NAME = re.compile(r"(\d{1,12})-[0-9a-f]{16}(?:\.\d{1,4})?", re.ASCII)
-_LOOKUPS: Final = (".cdb", ".lsearch")  # what Exim opens anew for each message
+_CONFIGURATION: Final = ("exim/enforcement.acl", "exim/enforcement.conf")  # what Exim reads only when it starts
 
 
 class InstallError(ValueError):
@@ -240,10 +240,10 @@ def _what_to_reload(root: Path, name: str, replaced: str | None) -> tuple[str, .
     changed = {each for each in now.keys() | was.keys() if now.get(each) != was.get(each)}
     said = []
     exim = sorted(each for each in changed if each.startswith("exim/"))
-    if by_hand := [each for each in exim if not each.endswith(_LOOKUPS)]:
+    if by_hand := [each for each in exim if each in _CONFIGURATION]:
         said.append(f"reload Exim: it reads {by_hand[0]}{' and others' if by_hand[1:] else ''} only when it starts")
     elif exim:
-        said.append("Exim needs nothing: it opens its lookup files anew")
+        said.append("Exim needs nothing: it reads its tables anew for each message")
     if any(each.startswith("postfix/") for each in changed):
         said.append("Postfix needs nothing: the milter sees the change by itself")
     if any(each.startswith("rego/") for each in changed):
