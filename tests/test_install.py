@@ -46,6 +46,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> list[Pa
 def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step like the others, but the disk need not be waited for; processes of their own do wait."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "sync", lambda: None)
 
 
 def now_holds(root: Path, key: PublicKey) -> str:
@@ -220,15 +221,15 @@ def test_versions_that_no_rollback_reaches_are_removed(tmp_path: Path, key_file:
 
 
 def test_it_says_what_to_reload(tmp_path: Path) -> None:
-    first = {"exim/acl.conf": b"1", "exim/builds.cdb": b"1", "postfix/lookup.json": b"1"}
+    first = {"exim/enforcement.acl": b"1", "exim/tables/0": b"1", "postfix/lookup.json": b"1"}
     root = tmp_path / "root"
     done = install(write(tmp_path / "a", first), root, act=BY)
     assert [line.split(":")[0] for line in done.reload] == ["reload Exim", "Postfix needs nothing"]
-    done = install(write(tmp_path / "b", first | {"exim/builds.cdb": b"2"}, revision=1), root, act=BY)
-    assert done.reload == ("Exim needs nothing: it opens its lookup files anew",)
-    later = first | {"exim/acl.conf": b"2", "exim/builds.cdb": b"2"}
+    done = install(write(tmp_path / "b", first | {"exim/tables/0": b"2"}, revision=1), root, act=BY)
+    assert done.reload == ("Exim needs nothing: it reads its tables anew for each message",)
+    later = first | {"exim/enforcement.acl": b"2", "exim/tables/0": b"2"}
     done = install(write(tmp_path / "c", later, revision=2), root, act=BY)
-    assert done.reload == ("reload Exim: it reads exim/acl.conf only when it starts",)
+    assert done.reload == ("reload Exim: it reads exim/enforcement.acl only when it starts",)
 
 
 def test_the_record_says_who_and_when_and_no_secret(
@@ -251,7 +252,7 @@ class Killed(BaseException):
     """The end of a process, which no `except Exception` sees."""
 
 
-STEPS = ("mkdir", "rename", "replace", "symlink", "fsync", "chmod", "fchmod", "unlink", "rmdir", "open")
+STEPS = ("mkdir", "rename", "replace", "symlink", "fsync", "sync", "chmod", "fchmod", "unlink", "rmdir", "open")
 
 
 def fail_at(step: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
