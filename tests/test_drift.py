@@ -93,6 +93,12 @@ class World:
             )
         ]
         self.store = store_of(folder / "traffic.duckdb", [*rows, (f"{AS_OF}T10:00", "mx.current.example", NEW)])
+        # Mail that no target sees as it comes, and a server that sends on Fridays alone.
+        relayed = [f"{AS_OF - timedelta(days=n)}T11:00Z,mx.long.example,{OLD},relayed,5" for n in range(28)]
+        fridays = [f"{AS_OF - timedelta(days=6 + 7 * n)}T11:30Z,mx.weekly.example,{OLD},direct,12" for n in range(12)]
+        table = folder / "more.csv"
+        table.write_text("\n".join(["sent_at,server,build,route,messages", *relayed, *fridays]))
+        intake.import_sources(self.store, find_sources(table))
         self.policy = folder / "tested.toml"
         self.policy.write_text(POLICY)
         self.pauses = folder / "pauses.csv"
@@ -127,7 +133,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def everything(world: World) -> list[str]:
     """The log of a week in which every server goes on as before."""
-    return list(tries(world.lookup, [*messages(list(SINCE), OLD, DAYS), *messages(["mx.current.example"], NEW, DAYS)]))
+    mail = [*messages(list(SINCE), OLD, DAYS), *messages(["mx.current.example"], NEW, DAYS)]
+    return list(tries(world.lookup, [*mail, *messages(["mx.weekly.example"], OLD, DAYS[:1] * 2)]))
 
 
 def test_a_week_as_before_is_as_expected(world: World) -> None:
@@ -151,6 +158,7 @@ def test_a_week_as_before_is_as_expected(world: World) -> None:
     # 6 a day; two of six are deferred or rejected in stage 2: a deferred one comes back.
     assert by["long.example", 3]["expected"] == by["long.example", 3]["observed"] == 42
     assert by["paused.example", 3]["expected"] == 42
+    assert by["weekly.example", 3]["expected"] == by["weekly.example", 3]["observed"] == 12
     assert by["young.example", 1]["expected"] == 18
     assert by["young.example", 2]["observed"] > 24 < by["young.example", 2]["expected"]
     assert all(each["is_within"] for each in by.values())
@@ -207,7 +215,8 @@ def test_what_explains_a_gap_is_named(world: World) -> None:
     mail = [
         *messages(STEADY, OLD, DAYS), *messages(["mx.patching.example"], NEW, DAYS),
         *messages(["mx2.renamed.example"], OLD, DAYS),
-        *messages(["mx.fresh.example"], OTHER, DAYS),
+        *messages(["mx.fresh.example"], OTHER, DAYS), *messages(["mx.alike.example"], OLD, DAYS),
+        *messages(["mx.long.example", "mx.young.example"], NEW, DAYS[:2]),  # one name may hide several
     ]  # fmt: skip
     found = world.drift(world.with_log("gap", list(tries(world.lookup, mail))))
     assert found.disagreements == 0
@@ -216,17 +225,26 @@ def test_what_explains_a_gap_is_named(world: World) -> None:
         (Why.GONE, "mx.silent.example", None),
         (Why.RENAMED, "mx.renamed.example", "mx2.renamed.example"),
         (Why.NEW, "mx.fresh.example", None),
+        (Why.NEW, "mx.alike.example", None),  # the silent server's build, but not its tenant
+        (Why.GONE, "mx.weekly.example", None),
     }
-    assert found.gaps.filter(why=str(Why.GONE))["expected"].item() == 42
+    assert found.gaps.filter(server="mx.silent.example")["expected"].item() == 42
     assert not found.is_as_expected
     assert found.sentence().startswith("Not as expected: less mail came under enforcement than expected")
-    assert "1 new servers, 1 patched, 1 under another name, 1 no longer seen" in found.sentence()
+    assert "2 new servers, 1 patched, 1 under another name, 2 no longer seen" in found.sentence()
 
 
 def test_days_and_exports_can_be_chosen(world: World) -> None:
-    """Of a log that begins within a day, --from leaves it out; with --as-of, later decisions are not known."""
+    """Of a log that begins within a day, --from leaves it out; with --as-of, later decisions are not known.
+
+    What is expected of a day is what came on its weekday.
+    """
     store = world.with_log("days", everything(world))
-    assert world.drift(store, from_on=DAYS[2], to_on=DAYS[3]).days == 2
+    weekly = pl.col("tenant") == "weekly.example"
+    friday = world.drift(store, to_on=DAYS[0])
+    assert (friday.days, friday.volume.filter(weekly)["expected"].to_list()) == (1, [12])
+    others = world.drift(store, from_on=DAYS[2], to_on=DAYS[3])
+    assert (others.days, others.volume.filter(weekly).height) == (2, 0)
     some = world.drift(store, as_of=DAYS[4])
     assert (some.to_on, some.is_as_expected) == (DAYS[4], True)
     told = refused("drift", world.policy, "--store", store, "--from", "2027-01-01")
