@@ -1,4 +1,4 @@
-"""Real mail as its Exchange servers would hand it over, and what the model says of each: for the chain to production."""
+"""Real mail as its Exchange servers would hand it over, and what the model says of each of them."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

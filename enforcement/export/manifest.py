@@ -8,7 +8,6 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 MANIFEST_NAME: Final = "manifest.json"
-ENVELOPE_NAME: Final = "manifest.dsse.json"  # what vouches for it, when there is a key
 _FORMAT: Final = 1
 _LARGEST_REVISION: Final = 99
 

@@ -12,10 +12,12 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from worlds import store_of
+
 from enforcement.export.postfix_server import PostfixServer, postfix_server, send
 from enforcement.export.target import Peer
-from enforcement.workbench import Order, Setting, export_policy
-from worlds import store_of
+from enforcement.exporting import Order, export_policy
+from enforcement.workbench import Setting
 
 LEAST = 0.7
 ACCEPTS_ALL = """
@@ -53,7 +55,7 @@ def main() -> int:
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # In the days of the export, a server in its stage of report: all that is known is looked up, and it is accepted.
+        # A server in its stage of report: everything is looked up, and the mail is accepted.
         store = store_of(folder / "s.duckdb", [("2024-03-21T10:00", SERVER, BUILD)])
         export_policy("ninety-days", Setting(store=store), Order(out=folder / "out"))
         (folder / "all.py").write_text(ACCEPTS_ALL)
