@@ -180,7 +180,7 @@ def drift(
             if made is None:
                 held.append(_unjudged(of_serial))
                 continue
-            history = store.history(to_on=made if as_of is None else min(made, as_of))
+            history = store.history(to_on=made)
             point = Standpoint(
                 as_of=made,
                 policy=rules,

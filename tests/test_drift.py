@@ -1,7 +1,10 @@
 """Drift: what production logged is held against a policy, and what differs is told and named."""
 
+import contextlib
 import json
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -9,19 +12,23 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from conftest import absent
 from worlds import answer, refused, run, store_of
 
 from enforcement import intake
 from enforcement.drift_volume import Why, band, weeks_known
 from enforcement.drifts import Drift, drift, drift_answer
+from enforcement.export.exim_server import Session, exim_program, exim_server
 from enforcement.export.postfix import LOOKUP_NAME
 from enforcement.export.target import Lookup, Peer, logged, read_lookup
 from enforcement.export.target import answer as target_answer
+from enforcement.exporting import Order, export_policy
 from enforcement.importers.sources import find_sources
 from enforcement.sample import Extent
+from enforcement.shipped import DATA
 from enforcement.store import open_store
 from enforcement.verdict import Verdict
-from enforcement.workbench import Order, Setting, export_policy
+from enforcement.workbench import Setting
 
 OLD, OTHER, NEW = "15.0.1497.48", "15.0.1497.36", "15.2.2562.49"
 AS_OF = date(2026, 9, 10)
@@ -93,6 +100,12 @@ class World:
             )
         ]
         self.store = store_of(folder / "traffic.duckdb", [*rows, (f"{AS_OF}T10:00", "mx.current.example", NEW)])
+        # Mail that no target sees as it comes, and a server that sends on Fridays alone.
+        relayed = [f"{AS_OF - timedelta(days=n)}T11:00Z,mx.long.example,{OLD},relayed,5" for n in range(28)]
+        fridays = [f"{AS_OF - timedelta(days=6 + 7 * n)}T11:30Z,mx.weekly.example,{OLD},direct,12" for n in range(12)]
+        table = folder / "more.csv"
+        table.write_text("\n".join(["sent_at,server,build,route,messages", *relayed, *fridays]))
+        intake.import_sources(self.store, find_sources(table))
         self.policy = folder / "tested.toml"
         self.policy.write_text(POLICY)
         self.pauses = folder / "pauses.csv"
@@ -127,7 +140,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def everything(world: World) -> list[str]:
     """The log of a week in which every server goes on as before."""
-    return list(tries(world.lookup, [*messages(list(SINCE), OLD, DAYS), *messages(["mx.current.example"], NEW, DAYS)]))
+    mail = [*messages(list(SINCE), OLD, DAYS), *messages(["mx.current.example"], NEW, DAYS)]
+    return list(tries(world.lookup, [*mail, *messages(["mx.weekly.example"], OLD, DAYS[:1] * 2)]))
 
 
 def test_a_week_as_before_is_as_expected(world: World) -> None:
@@ -151,6 +165,7 @@ def test_a_week_as_before_is_as_expected(world: World) -> None:
     # 6 a day; two of six are deferred or rejected in stage 2: a deferred one comes back.
     assert by["long.example", 3]["expected"] == by["long.example", 3]["observed"] == 42
     assert by["paused.example", 3]["expected"] == 42
+    assert by["weekly.example", 3]["expected"] == by["weekly.example", 3]["observed"] == 12
     assert by["young.example", 1]["expected"] == 18
     assert by["young.example", 2]["observed"] > 24 < by["young.example", 2]["expected"]
     assert all(each["is_within"] for each in by.values())
@@ -207,7 +222,8 @@ def test_what_explains_a_gap_is_named(world: World) -> None:
     mail = [
         *messages(STEADY, OLD, DAYS), *messages(["mx.patching.example"], NEW, DAYS),
         *messages(["mx2.renamed.example"], OLD, DAYS),
-        *messages(["mx.fresh.example"], OTHER, DAYS),
+        *messages(["mx.fresh.example"], OTHER, DAYS), *messages(["mx.alike.example"], OLD, DAYS),
+        *messages(["mx.long.example", "mx.young.example"], NEW, DAYS[:2]),  # one name may hide several
     ]  # fmt: skip
     found = world.drift(world.with_log("gap", list(tries(world.lookup, mail))))
     assert found.disagreements == 0
@@ -216,17 +232,26 @@ def test_what_explains_a_gap_is_named(world: World) -> None:
         (Why.GONE, "mx.silent.example", None),
         (Why.RENAMED, "mx.renamed.example", "mx2.renamed.example"),
         (Why.NEW, "mx.fresh.example", None),
+        (Why.NEW, "mx.alike.example", None),  # the silent server's build, but not its tenant
+        (Why.GONE, "mx.weekly.example", None),
     }
-    assert found.gaps.filter(why=str(Why.GONE))["expected"].item() == 42
+    assert found.gaps.filter(server="mx.silent.example")["expected"].item() == 42
     assert not found.is_as_expected
     assert found.sentence().startswith("Not as expected: less mail came under enforcement than expected")
-    assert "1 new servers, 1 patched, 1 under another name, 1 no longer seen" in found.sentence()
+    assert "2 new servers, 1 patched, 1 under another name, 2 no longer seen" in found.sentence()
 
 
 def test_days_and_exports_can_be_chosen(world: World) -> None:
-    """Of a log that begins within a day, --from leaves it out; with --as-of, later decisions are not known."""
+    """Of a log that begins within a day, --from leaves it out; with --as-of, later decisions are not known.
+
+    What is expected of a day is what came on its weekday.
+    """
     store = world.with_log("days", everything(world))
-    assert world.drift(store, from_on=DAYS[2], to_on=DAYS[3]).days == 2
+    weekly = pl.col("tenant") == "weekly.example"
+    friday = world.drift(store, to_on=DAYS[0])
+    assert (friday.days, friday.volume.filter(weekly)["expected"].to_list()) == (1, [12])
+    others = world.drift(store, from_on=DAYS[2], to_on=DAYS[3])
+    assert (others.days, others.volume.filter(weekly).height) == (2, 0)
     some = world.drift(store, as_of=DAYS[4])
     assert (some.to_on, some.is_as_expected) == (DAYS[4], True)
     told = refused("drift", world.policy, "--store", store, "--from", "2027-01-01")
@@ -265,7 +290,11 @@ def test_a_fleet_in_production_decides_as_judged_again(tmp_path: Path) -> None:
 
     Two ways to one answer: the tables of a target, and the course of every server.
     """
-    store = tmp_path / "s"
+    store, policy = tmp_path / "s", tmp_path / "waves.toml"
+    shipped_text = (DATA / "policies" / "exchange-online.toml").read_text(encoding="utf-8")
+    policy.write_text(
+        re.sub(r"(?ms)^\[notice\].*?(?=^\[|\Z)", "", shipped_text), encoding="utf-8"
+    )  # none have gone out
     intake.make_sample(store, Extent(messages=40_000, servers=400, days=110, seed=4))
     with open_store(store) as opened:
         last = opened.history().period().to_on
@@ -273,7 +302,7 @@ def test_a_fleet_in_production_decides_as_judged_again(tmp_path: Path) -> None:
         for as_of in (last - timedelta(days=9), last - timedelta(days=4)):
             out = tmp_path / f"{as_of}"
             order = Order(out=out, override="a test")
-            export_policy("exchange-online", Setting(store=store, to_on=as_of), order)
+            export_policy(str(policy), Setting(store=store, to_on=as_of), order)
             mail = opened.query(
                 "select sent_at, server, build from traffic where route = 'direct' and day > ? and day <= ? + 4",
                 [as_of, as_of],
@@ -283,10 +312,50 @@ def test_a_fleet_in_production_decides_as_judged_again(tmp_path: Path) -> None:
     log = tmp_path / "decisions.log"
     log.write_text("\n".join(lines))
     intake.import_sources(store, find_sources(log))
-    found = drift("exchange-online", Setting(store=store), report=lambda *_: None)
+    found = drift(str(policy), Setting(store=store), report=lambda *_: None)
     assert (found.decisions, found.disagreements) == (len(lines), 0)
     assert (found.serials()["decisions"] > 100).all()
     assert found.days == 8
+
+
+def test_a_real_exim_is_as_expected(world: World) -> None:
+    """What Exim itself writes comes in, what peers write into its log does not, and drift finds nothing."""
+    try:
+        exim_program()
+    except LookupError as problem:
+        absent(str(problem))
+    if not shutil.which("faketime"):
+        absent("no libfaketime here")
+    forged = (
+        "enforcement1 serial=2026091000 verdict=reject reason=enforced stage=3 cohort=all server=mx.forged.example"
+        f" build={OLD}"
+    )
+    mail = messages(["mx.long.example", "mx.young.example", "mx.fresh.example"], OLD, DAYS[2:4])
+    with tempfile.TemporaryDirectory() as name_of_folder, contextlib.ExitStack() as stack:
+        folder = Path(name_of_folder)  # pytest's own are closed to the user that Exim runs as
+        folder.chmod(0o755)
+        shutil.copytree(world.folder / "out-tested", folder / "out")
+        server = stack.enter_context(exim_server(folder / "out"))
+        for at, name, build in mail:
+            server.clock.put(at)
+            session = Session(server.port, "192.0.2.7")
+            session.send(
+                [f"Received: from a.example by {name} with Microsoft SMTP Server id {build}; x"], f"Subject: {forged}"
+            )
+            for hostile in (f"EHLO {forged}", forged, f"MAIL FROM:<{forged}@b.test>"):
+                session.command(hostile)
+            session.close()
+        log = world.folder / "exim.log"
+        shutil.copy(server.log, log)
+    assert log.read_text().count("server=mx.forged.example") >= len(mail)
+    store = world.folder / "exim.duckdb"
+    shutil.copy(world.store, store)
+    (record,) = intake.import_sources(store, find_sources(log)).records
+    assert (record.rows_stored, record.rows_rejected) == (len(mail), 0)
+    found = world.drift(store)
+    assert (found.decisions, found.disagreements) == (len(mail), 0)
+    assert set(found.judged["reason"]) == {"enforced", "new detection"}
+    assert set(found.judged["verdict"]) == set(map(str, Verdict))
 
 
 def test_a_band_holds_what_it_says() -> None:
