@@ -300,7 +300,7 @@ def _land(
 
 
 @_compiled
-def _add(changes: Ints, marks: npt.NDArray[np.uint8], is_alone: bool, from_day: int, until_day: int) -> None:
+def _add(changes: Ints, marks: npt.NDArray[np.int32], is_alone: bool, from_day: int, until_day: int) -> None:
     """Count a tenant for some days; the spans of one server do not meet, those of several may."""
     if is_alone:
         changes[from_day] += 1
@@ -310,7 +310,7 @@ def _add(changes: Ints, marks: npt.NDArray[np.uint8], is_alone: bool, from_day: 
 
 
 @_compiled
-def _join(counts: Ints, marks: npt.NDArray[np.uint8]) -> None:
+def _join(counts: Ints, marks: npt.NDArray[np.int32]) -> None:
     """Count the days on which any server of a tenant is marked, and wipe the marks off."""
     for day in range(len(marks)):
         counts[day] += marks[day]
@@ -353,9 +353,9 @@ def _live(way: Way, luck: Luck, known: Floats) -> tuple[Floats, Ints]:  # noqa: 
     odds, hazard, retiring, factors, multipliers, half_ends, next_update, pauses, bounds, ages = luck
     key, never, size, n_rows = odds.key, odds.never, n_days + 1, len(begins)
     at_risk, gone = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
-    tenants, tenants_together = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
-    hit, hit_together = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
-    marks, hit_marks = np.zeros(size + 1, np.uint8), np.zeros(size + 1, np.uint8)
+    tenants, tenants_together = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int32)
+    hit, hit_together = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int32)
+    marks, hit_marks = np.zeros(size + 1, np.int32), np.zeros(size + 1, np.int32)
     mail = np.zeros((size + 1, _WEEKDAYS))
     harm, quiet_harm = np.zeros((size + 1, 2, _WEEKDAYS)), np.zeros((size + 1, 2, _WEEKDAYS))
     entering = np.zeros((n_rows, starts.shape[1] + 1, _WEEKDAYS))

@@ -30,8 +30,8 @@ def luck(drawn: Draws, row: int, *, n_days: int, oldest: int) -> Luck:
     )
     return Luck(
         odds=odds,
-        hazard=np.stack([hazard.supported.sums, hazard.unsupported.sums]),
-        retiring=np.stack([retiring.supported.sums, retiring.unsupported.sums]),
+        hazard=np.stack([hazard.supported, hazard.unsupported]),
+        retiring=np.stack([retiring.supported, retiring.unsupported]),
         factors=np.array(drawn.factors[row]),
         multipliers=np.maximum(of_tenant, _LEAST),
         half_ends=np.arange(1, of_tenant.shape[1] + 1) * HALF_YEAR_DAYS,

@@ -21,6 +21,7 @@ CORE = (  # values in, values out
         "when",
         "gamma",
         "rounded_times",
+        "lives",
         "importers.batch",
         "importers.table_times",
     ),
@@ -56,8 +57,8 @@ CORE = (  # values in, values out
 )
 ANSWERS = (  # values in, what a person looks at out
     ("course", "acts", "patch_forecast"),
-    ("exposed", "outlook"),
-    ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives", "expected_fleet"),
+    ("exposed", "outlook", "luck"),
+    ("replay", "charts_theme", "pieces", "calibrate", "backtest", "expected_fleet", "ways"),
     (
         "explain",
         "comparison",
@@ -67,7 +68,6 @@ ANSWERS = (  # values in, what a person looks at out
         "charts_rollout",
         "charts_frontier",
         "story_fleet",
-        "rollout_days",
         "returns",
     ),
     ("rollout", "expected", "differences", "picture_tables", "policy_words", "story", "story_sources"),
@@ -119,6 +119,7 @@ DOORS = {
     "nbconvert": ("report*",),
     "nbformat": ("report*",),
     "vl_convert": ("report*",),
+    "numba": ("lives",),
     "typer": ("__main__", "terminal", "commands*"),
     "rich": ("__main__", "terminal", "commands*"),
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from enforcement.rollout import Rollout
-from enforcement.rollout_days import MEASURES
+from enforcement.rollout import MEASURES
 from enforcement.rollout_differences import COMPARED, differences_frame, wholes
 
 
