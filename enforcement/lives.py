@@ -112,15 +112,37 @@ class Way(NamedTuple):
     hits: Ints
 
 
-def _compiled(function: _Function) -> _Function:
-    return njit(nogil=True)(function)
+def _compiled(function: _Function, *, is_kept: bool = False) -> _Function:
+    # Without its memory manager (nrt), numba counts no references to arrays, which costs twice what all else does;
+    # then no array can be made in what is compiled.
+    return njit(nogil=True, cache=is_kept, _nrt=False)(function)
 
 
 def _compiled_and_kept(function: _Function) -> _Function:
     try:
-        return njit(nogil=True, cache=True)(function)
+        return _compiled(function, is_kept=True)
     except RuntimeError:  # neither this folder nor one of the user's may be written: compiled anew in each process
         return _compiled(function)
+
+
+class Counts(NamedTuple):
+    """What is counted while servers live; all begins at 0. Changes are of a day against the one before.
+
+    at_risk, tenants, hit: changes in how many servers and tenants count as vulnerable, and tenants are hit: these of
+    tenants with one server; together: (2, days) the tenants of several on each day, as marks tell of one of them. gone:
+    by day, those at risk since day 0 that are so no more from it on. mail: changes of mail at risk, by weekday; harm: of
+    that delayed and lost, entering: by row and piece; (2, …): of all, and of those who do not count as vulnerable.
+    """
+
+    at_risk: Ints
+    tenants: Ints
+    spans: Ints
+    n_spans: Ints
+    gone: Ints
+    mail: Floats
+    harm: Floats
+    entering: Floats
+    found: Floats
 
 
 def live(way: Way, luck: Luck, patience: Floats) -> tuple[Floats, Ints]:
@@ -128,7 +150,20 @@ def live(way: Way, luck: Luck, patience: Floats) -> tuple[Floats, Ints]:
 
     The last place of these is for those who stay. patience: as from `no_patience`, the same for all policies.
     """
-    return _live(way, luck, patience)
+    size, of_rows = way.n_days + 1, (len(way.starts), way.starts.shape[1] + 1, _WEEKDAYS)
+    counts = Counts(
+        at_risk=np.zeros(size + 1, np.int64),
+        tenants=np.zeros((2, size + 1), np.int64),
+        spans=np.empty((2, size, 2), np.int64),
+        n_spans=np.zeros(2, np.int64),
+        gone=np.zeros(size + 1, np.int64),
+        mail=np.zeros((size + 1, _WEEKDAYS)),
+        harm=np.zeros((2, size + 1, 2, _WEEKDAYS)),
+        entering=np.zeros((1 + way.has_other_risk, *of_rows)),
+        found=np.empty((6, size)),
+    )
+    _live(way, luck, patience, counts)
+    return counts.found, counts.gone
 
 
 def no_patience(n_servers: int) -> Floats:
@@ -183,15 +218,17 @@ def _summed(hazard: Floats, since: int, ended: int, until: int) -> float:
 
 
 @_compiled
-def _first_day(hazard: Floats, since: int, ended: int, wanted: float, after: int, until: int) -> int:
-    """Give the first day behind `after` by whose end a hazard has summed up to as much, `until` at the latest."""
-    while after + 1 < until:
-        middle = (after + until) // 2
-        if _summed(hazard, since, ended, middle) >= wanted:
-            until = middle
-        else:
-            after = middle
-    return until
+def _first_day(hazard: Floats, since: int, ended: int, share: float, wanted: float, after: int, until: int) -> int:
+    """Give the first day by whose end a hazard has summed up to as much: behind `after`, `until` at the latest.
+
+    share: of the hazard of these days; were it even, that share of the days would tell.
+    """
+    day = after + 1 + int(share * (until - after - 1))
+    while day < until and _summed(hazard, since, ended, day) < wanted:
+        day += 1
+    while day > after + 1 and _summed(hazard, since, ended, day - 1) >= wanted:
+        day -= 1
+    return day
 
 
 class Wait(NamedTuple):
@@ -236,7 +273,7 @@ def acts(
         high = _summed(hazard, since, ended, until)
         met = (high - low) * weight
         if met >= patience:
-            return _first_day(hazard, since, ended, low + patience / weight, after, until)
+            return _first_day(hazard, since, ended, patience / met, low + patience / weight, after, until)
         patience -= met
         low, after = high, until
     return never
@@ -252,7 +289,7 @@ def _retires(wait: Wait, until: int, drawn: float, hazard: Floats, never: int) -
     patience = -log(drawn)
     if patience > coming:
         return never
-    return _first_day(hazard, wait.since, wait.ended, low + patience, wait.after, until)
+    return _first_day(hazard, wait.since, wait.ended, patience / coming, low + patience, wait.after, until)
 
 
 @_compiled
@@ -300,66 +337,90 @@ def _land(
 
 
 @_compiled
-def _add(changes: Ints, marks: npt.NDArray[np.int32], is_alone: bool, from_day: int, until_day: int) -> None:
-    """Count a tenant for some days; the spans of one server do not meet, those of several may."""
-    if is_alone:
-        changes[from_day] += 1
-        changes[until_day] -= 1
-    else:
-        marks[from_day:until_day] = 1
+def _add(spans: Ints, n_spans: Ints, which: int, from_day: int, until_day: int) -> None:
+    """Add a span of a tenant to those that it has, none of which meet; those that meet it become one with it."""
+    place = 0
+    while place < n_spans[which]:
+        if spans[which, place, 0] <= until_day and from_day <= spans[which, place, 1]:
+            from_day, until_day = min(from_day, spans[which, place, 0]), max(until_day, spans[which, place, 1])
+            n_spans[which] -= 1
+            spans[which, place, 0] = spans[which, n_spans[which], 0]
+            spans[which, place, 1] = spans[which, n_spans[which], 1]
+        else:
+            place += 1
+    spans[which, place, 0], spans[which, place, 1] = from_day, until_day
+    n_spans[which] += 1
 
 
 @_compiled
-def _join(counts: Ints, marks: npt.NDArray[np.int32]) -> None:
-    """Count the days on which any server of a tenant is marked, and wipe the marks off."""
-    for day in range(len(marks)):
-        counts[day] += marks[day]
-    marks[:] = 0
+def _count(spans: Ints, n_spans: Ints, tenants: Ints) -> None:
+    """Count a tenant in its spans, and go on to one that has none."""
+    for which in range(2):
+        for place in range(n_spans[which]):
+            tenants[which, spans[which, place, 0]] += 1
+            tenants[which, spans[which, place, 1]] -= 1
+        n_spans[which] = 0
 
 
 @_compiled
 def _cross(
-    row: int, day: int, sign: float, server: int, subject: Floats, shares: Floats, piece_before: Ints,
+    whose: int, row: int, day: int, sign: float, server: int, subject: Floats, shares: Floats, piece_before: Ints,
     entering: Floats, harm: Floats,
 ) -> None:  # fmt: skip
     """Let the mail of a server come to a row (or leave it, sign -1) on a day: now, and in the pieces to come."""
     piece = piece_before[row, day]
     for weekday in range(_WEEKDAYS):
         messages = sign * subject[server, weekday]
-        entering[row, piece + 1, weekday] += messages
-        harm[day, 0, weekday] += messages * shares[row, piece, 0]
-        harm[day, 1, weekday] += messages * shares[row, piece, 1]
+        entering[whose, row, piece + 1, weekday] += messages
+        harm[whose, day, 0, weekday] += messages * shares[row, piece, 0]
+        harm[whose, day, 1, weekday] += messages * shares[row, piece, 1]
 
 
 @_compiled
 def _spread(starts: Ints, shares: Floats, entering: Floats, harm: Floats) -> None:
     """Add up what the pieces of all rows change on their first days."""
-    for row in range(len(entering)):
-        for piece in range(1, starts.shape[1]):
-            day = starts[row, piece]
-            late = shares[row, piece, 0] - shares[row, piece - 1, 0]
-            gone = shares[row, piece, 1] - shares[row, piece - 1, 1]
-            for weekday in range(_WEEKDAYS):
-                entering[row, piece, weekday] += entering[row, piece - 1, weekday]
-                harm[day, 0, weekday] += entering[row, piece, weekday] * late
-                harm[day, 1, weekday] += entering[row, piece, weekday] * gone
+    for whose in range(len(entering)):
+        for row in range(len(starts)):
+            for piece in range(1, starts.shape[1]):
+                day = starts[row, piece]
+                late = shares[row, piece, 0] - shares[row, piece - 1, 0]
+                gone = shares[row, piece, 1] - shares[row, piece - 1, 1]
+                for weekday in range(_WEEKDAYS):
+                    entering[whose, row, piece, weekday] += entering[whose, row, piece - 1, weekday]
+                    harm[whose, day, 0, weekday] += entering[whose, row, piece, weekday] * late
+                    harm[whose, day, 1, weekday] += entering[whose, row, piece, weekday] * gone
+
+
+@_compiled
+def _tell(weekdays: Ints, counts: Counts) -> None:
+    """Add up the changes; mail is that of each day's weekday."""
+    found = counts.found
+    for day, weekday in enumerate(weekdays):
+        if day > 0:
+            counts.at_risk[day] += counts.at_risk[day - 1]
+            counts.tenants[0, day] += counts.tenants[0, day - 1]
+            counts.tenants[1, day] += counts.tenants[1, day - 1]
+            for each in range(_WEEKDAYS):
+                counts.mail[day, each] += counts.mail[day - 1, each]
+                for whose in range(2):
+                    for what in range(2):
+                        counts.harm[whose, day, what, each] += counts.harm[whose, day - 1, what, each]
+        late, gone = counts.harm[0, day, 0, weekday], counts.harm[0, day, 1, weekday]
+        found[0, day] = counts.at_risk[day]
+        found[1, day] = counts.tenants[0, day]
+        found[2, day] = counts.mail[day, weekday] - (gone - counts.harm[1, day, 1, weekday])
+        found[3, day] = late
+        found[4, day] = gone
+        found[5, day] = counts.tenants[1, day]
 
 
 @_compiled_and_kept
-def _live(way: Way, luck: Luck, known: Floats) -> tuple[Floats, Ints]:  # noqa: C901, PLR0912, PLR0915 - one loop
-    # Fields are taken out once: each look into a tuple of arrays counts references, which costs more than the rest.
+def _live(way: Way, luck: Luck, known: Floats, counts: Counts) -> None:  # noqa: C901, PLR0912 - one loop
     n_days, has_other_risk, weekdays, first, servers, landed, volume, subject = way[:8]
     begins, ends, levels, starts, shares, piece_before, hits = way[8:]
     odds, hazard, retiring, factors, multipliers, half_ends, next_update, pauses, bounds, ages = luck
-    key, never, size, n_rows = odds.key, odds.never, n_days + 1, len(begins)
-    at_risk, gone = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
-    tenants, tenants_together = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int32)
-    hit, hit_together = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int32)
-    marks, hit_marks = np.zeros(size + 1, np.int32), np.zeros(size + 1, np.int32)
-    mail = np.zeros((size + 1, _WEEKDAYS))
-    harm, quiet_harm = np.zeros((size + 1, 2, _WEEKDAYS)), np.zeros((size + 1, 2, _WEEKDAYS))
-    entering = np.zeros((n_rows, starts.shape[1] + 1, _WEEKDAYS))
-    quiet = np.zeros((n_rows if has_other_risk else 0, starts.shape[1] + 1, _WEEKDAYS))
+    at_risk, tenants, spans, n_spans, gone, mail, harm, entering, _ = counts
+    key, never, size = odds.key, odds.never, n_days + 1
     for tenant in range(len(first) - 1):
         is_alone = first[tenant + 1] - first[tenant] == 1
         for place in range(first[tenant], first[tenant + 1]):
@@ -384,13 +445,15 @@ def _live(way: Way, luck: Luck, known: Floats) -> tuple[Floats, Ints]:  # noqa: 
                     share = odds.unsupported_leave if act >= wait.ended else odds.supported_leave
                     if uniform(key, LEAVING, round_, place) < share:
                         product = 1
-                    age = ages[np.searchsorted(bounds, uniform(key, LANDING, round_, place))]
+                    at, on = uniform(key, LANDING, round_, place), 0
+                    while bounds[on] <= at:
+                        on += 1
                     of = landed[place, product]
-                    then = _land(wait, act, product, age, server.later_row, of, begins, n_days, next_update, never)
+                    then = _land(wait, act, product, ages[on], server.later_row, of, begins, n_days, next_update, never)
                 if wait.risk_since < end and not (lives_on and then.risk_since == wait.risk_since):
                     at_risk[wait.risk_since] += 1
                     at_risk[end] -= 1
-                    _add(tenants, marks, is_alone, wait.risk_since, end)
+                    _add(spans, n_spans, 0, wait.risk_since, end)
                     for weekday in range(_WEEKDAYS):
                         mail[wait.risk_since, weekday] += volume[place, weekday]
                         mail[end, weekday] -= volume[place, weekday]
@@ -399,40 +462,20 @@ def _live(way: Way, luck: Luck, known: Floats) -> tuple[Floats, Ints]:  # noqa: 
                 row = wait.row
                 if begins[row] < size:
                     if wait.row_from < end and not (lives_on and then.row_from == wait.row_from):
-                        _cross(row, wait.row_from, 1.0, place, subject, shares, piece_before, entering, harm)
+                        _cross(0, row, wait.row_from, 1.0, place, subject, shares, piece_before, entering, harm)
                         if end < size:
-                            _cross(row, end, -1.0, place, subject, shares, piece_before, entering, harm)
+                            _cross(0, row, end, -1.0, place, subject, shares, piece_before, entering, harm)
                         for run in range(hits.shape[1]):
                             if hits[row, run, 0] < min(hits[row, run, 1], end):
-                                _add(hit, hit_marks, is_alone, hits[row, run, 0], min(hits[row, run, 1], end))
+                                _add(spans, n_spans, 1, hits[row, run, 0], min(hits[row, run, 1], end))
                     if has_other_risk:
                         from_day, until_day = max(wait.after, 0), min(wait.risk_since, end)
                         if from_day < until_day:
-                            _cross(row, from_day, 1.0, place, subject, shares, piece_before, quiet, quiet_harm)
+                            _cross(1, row, from_day, 1.0, place, subject, shares, piece_before, entering, harm)
                             if until_day < size:
-                                _cross(row, until_day, -1.0, place, subject, shares, piece_before, quiet, quiet_harm)
+                                _cross(1, row, until_day, -1.0, place, subject, shares, piece_before, entering, harm)
                 wait = then
                 round_ += 1
-        if not is_alone:
-            _join(tenants_together, marks)
-            _join(hit_together, hit_marks)
+        _count(spans, n_spans, tenants)
     _spread(starts, shares, entering, harm)
-    _spread(starts, shares, quiet, quiet_harm)
-    found = np.zeros((6, size))
-    now = np.zeros((4, _WEEKDAYS))  # mail at risk, delayed, lost, lost of those not at risk, were all days of a weekday
-    here = np.zeros(3, np.int64)
-    for day in range(size):
-        now[0] += mail[day]
-        now[1:3] += harm[day]
-        now[3] += quiet_harm[day, 1]
-        here[0] += at_risk[day]
-        here[1] += tenants[day]
-        here[2] += hit[day]
-        weekday = weekdays[day]
-        found[0, day] = here[0]
-        found[1, day] = here[1] + tenants_together[day]
-        found[2, day] = now[0, weekday] - (now[2, weekday] - now[3, weekday])
-        found[3, day] = now[1, weekday]
-        found[4, day] = now[2, weekday]
-        found[5, day] = here[2] + hit_together[day]
-    return found, gone
+    _tell(weekdays, counts)
