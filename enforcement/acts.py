@@ -1,4 +1,4 @@
-"""How ready administrators are to act: a hazard summed up over the days since an update is missing, or support ended."""
+"""How ready administrators are to act: a hazard summed up since an update is missing, or support has ended."""
 
 from dataclasses import dataclass
 from typing import Self

@@ -1,20 +1,22 @@
 """The lives of servers in one draw under one policy: they wait, act or retire, land on a build, and wait again.
 
 Compiled, each server lived from event to event and counted at once. A random number is a hash of what it is for, drawn
-when it is needed: no policy, order or thread changes it. All that is compiled stands here, as what is kept of it is
-known by this file's date; what other modules know comes in as values.
+when it is needed: no policy, order or thread changes it. All that is compiled stands here: it is kept beside this file,
+or in the user's cache folder (numba's, NUMBA_CACHE_DIR), and made anew when this file changes. So touch it when fields
+of `life_tables` change; what other modules know comes in as values.
 """
 
 from collections.abc import Callable
 from math import cos, erfc, inf, log, pi, sqrt
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from enforcement.chance import Bools, Floats, Ints
+from enforcement.chance import Floats, Ints
+from enforcement.life_tables import Counts, Luck, Odds, Pieces, Way
 
+Record: TypeAlias = Any  # a row of a table with named columns, whose names mypy does not know
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # What a number is for. A normal one takes two.
@@ -36,86 +38,11 @@ _ROUND_BITS: Final = np.uint64(32)
 _LOST_BITS: Final = np.uint64(12)
 
 
-# A server on the day of the forecast, as in an `Outlook`: later_row is that of a spell that begins on day 0.
-SERVER: Final = np.dtype([
-    (name, np.int32) for name in
-    ("since", "ended", "seen", "vulnerable_from", "risk_from", "row", "row_with_pause", "later_row")
-])  # fmt: skip
-# What rules and cohorts make of a server that has acted: once for its own product, once for the successor.
-LANDED: Final = np.dtype([
-    (name, np.int32) for name in ("ended", "after_missing", "after_unsupported", "risk_after_missing",
-                                  "risk_after_unsupported", "cohort_starts", "same_cohort")
-])  # fmt: skip
-
-
-class Odds(NamedTuple):
-    """Numbers of a draw: the key of its random numbers, and shares, of servers and of what decides.
-
-    tenant_part: of the tenant, in patience; supported_leave, unsupported_leave: the product, of those who act.
-    never: a day that no forecast reaches.
-    """
-
-    key: np.uint64
-    tenant_part: float
-    never_responds: float
-    supported_leave: float
-    unsupported_leave: float
-    never: int
-
-
-class Luck(NamedTuple):
-    """All that chance says in a draw; no policy enters.
-
-    hazard: of acting, (2, days + 1), summed up over days since the first missing update and since the end of support,
-    which goes before, the number of days being the place; retiring: that of retirement. factors: by level;
-    multipliers: (tenants, half-years), half_ends: the last days of these; next_update: of each day, the day of the
-    next one after it; pauses: whether each tenant pauses; landing_bounds: rising, of the shares that go with
-    landing_days, the ages of the first missing update of builds arrived at (0: none is missing).
-    """
-
-    odds: Odds
-    hazard: Floats
-    retiring: Floats
-    factors: Floats
-    multipliers: Floats
-    half_ends: Ints
-    next_update: Ints
-    pauses: Bools
-    landing_bounds: Floats
-    landing_days: Ints
-
-
-class Way(NamedTuple):
-    """How the servers of a fleet meet a policy: an `Outlook`, as plain arrays.
-
-    weekdays: of each day; first: of each tenant's servers, and one more at the end; servers: of SERVER; landed:
-    (servers, 2) of LANDED; volume, subject: messages a day, (servers, weekdays). Rows of the pressure: begins;
-    ends, levels: (rows, pieces of like level); starts: (rows, pieces of like stage), shares: (rows, pieces, 2) of
-    mail delayed and lost, piece_before: (rows, days), of the day before each; hits: (rows, runs, 2) days on which mail
-    begins to be delayed or lost, and no longer is.
-    """
-
-    n_days: int
-    has_other_risk: bool
-    weekdays: Ints
-    first: Ints
-    servers: npt.NDArray[Any]
-    landed: npt.NDArray[Any]
-    volume: Floats
-    subject: Floats
-    begins: Ints
-    ends: Ints
-    levels: Ints
-    starts: Ints
-    shares: Floats
-    piece_before: npt.NDArray[np.int16]
-    hits: Ints
-
-
 def _compiled(function: _Function, *, is_kept: bool = False) -> _Function:
-    # Without its memory manager (nrt), numba counts no references to arrays, which costs twice what all else does;
-    # then no array can be made in what is compiled.
-    return njit(nogil=True, cache=is_kept, _nrt=False)(function)
+    # Numba's memory manager (nrt) would count references to arrays, which costs more than all else that is done. With-
+    # out it no array can be made in what is compiled, and the switch is none of those that numba shows to mypy.
+    options: dict[str, Any] = {"_nrt": False, "error_model": "numpy", "forceinline": not is_kept}
+    return njit(nogil=True, cache=is_kept, **options)(function)
 
 
 def _compiled_and_kept(function: _Function) -> _Function:
@@ -125,30 +52,10 @@ def _compiled_and_kept(function: _Function) -> _Function:
         return _compiled(function)
 
 
-class Counts(NamedTuple):
-    """What is counted while servers live; all begins at 0. Changes are of a day against the one before.
-
-    at_risk, tenants, hit: changes in how many servers and tenants count as vulnerable, and tenants are hit: these of
-    tenants with one server; together: (2, days) the tenants of several on each day, as marks tell of one of them. gone:
-    by day, those at risk since day 0 that are so no more from it on. mail: changes of mail at risk, by weekday; harm: of
-    that delayed and lost, entering: by row and piece; (2, …): of all, and of those who do not count as vulnerable.
-    """
-
-    at_risk: Ints
-    tenants: Ints
-    spans: Ints
-    n_spans: Ints
-    gone: Ints
-    mail: Floats
-    harm: Floats
-    entering: Floats
-    found: Floats
-
-
 def live(way: Way, luck: Luck, patience: Floats) -> tuple[Floats, Ints]:
     """Give (measures, days + 1) outcomes, and by day how many of those at risk since day 0 are so no more from it on.
 
-    The last place of these is for those who stay. patience: as from `no_patience`, the same for all policies.
+    The last place of these is for those who stay. patience: as from `no_patience`, the same for all policies of a draw.
     """
     size, of_rows = way.n_days + 1, (len(way.starts), way.starts.shape[1] + 1, _WEEKDAYS)
     counts = Counts(
@@ -172,7 +79,7 @@ def no_patience(n_servers: int) -> Floats:
 
 
 @_compiled
-def uniform(key: np.uint64, lot: int, round_: int, who: int) -> float:
+def _uniform(key: np.uint64, lot: int, round_: int, who: int) -> float:
     """Draw a number between 0 and 1, both excluded."""
     bits = (np.uint64(lot) << _LOT_BITS) | (np.uint64(round_) << _ROUND_BITS) | np.uint64(who)
     bits = key + bits * _STEP
@@ -185,21 +92,21 @@ def uniform(key: np.uint64, lot: int, round_: int, who: int) -> float:
 @_compiled
 def _normal(key: np.uint64, lot: int, round_: int, who: int) -> float:
     """Draw a standard normal number (Box and Muller 1958)."""
-    length = sqrt(-2 * log(uniform(key, lot, round_, who)))
-    return length * cos(2 * pi * uniform(key, lot + 1, round_, who))
+    length = sqrt(-2 * log(_uniform(key, lot, round_, who)))
+    return length * cos(2 * pi * _uniform(key, lot + 1, round_, who))
 
 
 @_compiled
-def patience_of(odds: Odds, server: int, tenant: int, round_: int, is_alone: bool) -> float:
+def _patience_of(odds: Odds, server: int, tenant: int, round_: int, is_alone: bool) -> float:
     """Draw how much pressure a server takes before it acts the first (round 0), second, … time.
 
     Exponential of mean 1, correlated within a tenant (of a normal each, the tenant's part has the share tenant_part);
     infinite, in every round, for the share that never responds.
     """
-    if uniform(odds.key, NEVER, 0, server) < odds.never_responds:
+    if _uniform(odds.key, NEVER, 0, server) < odds.never_responds:
         return inf
     if is_alone or odds.tenant_part == 0:
-        return -log(uniform(odds.key, PATIENCE, round_, server))
+        return -log(_uniform(odds.key, PATIENCE, round_, server))
     z = sqrt(1 - odds.tenant_part) * _normal(odds.key, PATIENCE, round_, server)
     z += sqrt(odds.tenant_part) * _normal(odds.key, PATIENCE_OF_TENANT, round_, tenant)
     return -log(erfc(z * sqrt(0.5)) / 2)
@@ -231,7 +138,7 @@ def _first_day(hazard: Floats, since: int, ended: int, share: float, wanted: flo
     return day
 
 
-class Wait(NamedTuple):
+class _Wait(NamedTuple):
     """A server that waits.
 
     after: the day behind which the hazard counts; row_from, vulnerable_since, risk_since: when its row, its being
@@ -249,8 +156,8 @@ class Wait(NamedTuple):
 
 
 @_compiled
-def acts(
-    wait: Wait, patience: float, ends: Ints, levels: Ints,
+def _acts(
+    wait: _Wait, patience: float, ends: Ints, levels: Ints,
     hazard: Floats, factors: Floats, multipliers: Floats, half_ends: Ints, tenant: int, never: int,
 ) -> int:  # fmt: skip
     """Give the day on which a server acts: by whose end the hazard has met its patience; `never` if by no day's."""
@@ -259,6 +166,7 @@ def acts(
     if min(since, ended) > last:
         return never
     piece, half = 0, 0
+    after = max(after, min(since, ended) - 1)  # until then there is no hazard
     low = _summed(hazard, since, ended, after)
     while after < last:
         if after < 0:  # until the day of the forecast nothing is met
@@ -280,7 +188,7 @@ def acts(
 
 
 @_compiled
-def _retires(wait: Wait, until: int, drawn: float, hazard: Floats, never: int) -> int:
+def _retires(wait: _Wait, until: int, drawn: float, hazard: Floats, never: int) -> int:
     """Give the day on which a server is retired, whatever it meets; `never` if not by a day."""
     low = _summed(hazard, wait.since, wait.ended, wait.after)
     coming = _summed(hazard, wait.since, wait.ended, until) - low
@@ -293,7 +201,9 @@ def _retires(wait: Wait, until: int, drawn: float, hazard: Floats, never: int) -
 
 
 @_compiled
-def _first_wait(server: Any, landed: Any, row: int, n_days: int, begins: Ints, next_update: int, never: int) -> Wait:
+def _first_wait(
+    server: Record, landed: Record, row: int, n_days: int, begins: Ints, next_update: int, never: int
+) -> _Wait:
     """Give how a server waits on day 0; one that misses nothing waits for the next update."""
     since, ended, after = server.since, server.ended, server.seen
     is_clean = since >= never and ended > 0
@@ -305,14 +215,14 @@ def _first_wait(server: Any, landed: Any, row: int, n_days: int, begins: Ints, n
         sooner = max(vulnerable_from, landed.cohort_starts, 1)
         if sooner < begins[row]:
             row = server.later_row + min(sooner, n_days + 1)
-    return Wait(since, ended, after, row, 0, max(vulnerable_from, 0), max(risk_from, 0), 0)
+    return _Wait(since, ended, after, row, 0, max(vulnerable_from, 0), max(risk_from, 0), 0)
 
 
 @_compiled
 def _land(
-    wait: Wait, day: int, product: int, age: int, later_row: int, of: Any, begins: Ints, n_days: int,
+    wait: _Wait, day: int, product: int, age: int, later_row: int, of: Record, begins: Ints, n_days: int,
     next_update: Ints, never: int,
-) -> Wait:  # fmt: skip
+) -> _Wait:  # fmt: skip
     """Give how a server that has acted on a day waits anew, on a build that lacks an update of some age (0: none)."""
     today = max(day, 0)
     since, ended = never, of.ended
@@ -333,7 +243,7 @@ def _land(
     if not (is_still and is_same_cohort and begins[row] <= today):
         row = later_row + min(max(vulnerable_from, of.cohort_starts, today, 1), n_days + 1)
         row_from = today
-    return Wait(since, ended, day, row, row_from, vulnerable_since, risk_since, product)
+    return _Wait(since, ended, day, row, row_from, vulnerable_since, risk_since, product)
 
 
 @_compiled
@@ -364,7 +274,7 @@ def _count(spans: Ints, n_spans: Ints, tenants: Ints) -> None:
 
 @_compiled
 def _cross(
-    whose: int, row: int, day: int, sign: float, server: int, subject: Floats, shares: Floats, piece_before: Ints,
+    whose: int, row: int, day: int, sign: float, server: int, subject: Floats, shares: Floats, piece_before: Pieces,
     entering: Floats, harm: Floats,
 ) -> None:  # fmt: skip
     """Let the mail of a server come to a row (or leave it, sign -1) on a day: now, and in the pieces to come."""
@@ -415,7 +325,7 @@ def _tell(weekdays: Ints, counts: Counts) -> None:
 
 
 @_compiled_and_kept
-def _live(way: Way, luck: Luck, known: Floats, counts: Counts) -> None:  # noqa: C901, PLR0912 - one loop
+def _live(way: Way, luck: Luck, known: Floats, counts: Counts) -> None:  # noqa: C901, PLR0912, PLR0915 - one loop
     n_days, has_other_risk, weekdays, first, servers, landed, volume, subject = way[:8]
     begins, ends, levels, starts, shares, piece_before, hits = way[8:]
     odds, hazard, retiring, factors, multipliers, half_ends, next_update, pauses, bounds, ages = luck
@@ -429,13 +339,13 @@ def _live(way: Way, luck: Luck, known: Floats, counts: Counts) -> None:  # noqa:
             wait = _first_wait(server, landed[place, 0], row, n_days, begins, next_update[0], never)
             while lives_on:
                 if round_ >= len(known):
-                    patience = patience_of(odds, place, tenant, round_, is_alone)
+                    patience = _patience_of(odds, place, tenant, round_, is_alone)
                 else:
                     if known[round_, place] == 0:
-                        known[round_, place] = patience_of(odds, place, tenant, round_, is_alone)
+                        known[round_, place] = _patience_of(odds, place, tenant, round_, is_alone)
                     patience = known[round_, place]
-                act = acts(wait, patience, ends, levels, hazard, factors, multipliers, half_ends, tenant, never)
-                drawn = uniform(key, RETIRING, round_, place)
+                act = _acts(wait, patience, ends, levels, hazard, factors, multipliers, half_ends, tenant, never)
+                drawn = _uniform(key, RETIRING, round_, place)
                 out = _retires(wait, min(act, n_days), drawn, retiring, never)
                 lives_on = act <= min(out, n_days)
                 end = min(max(min(act, out), 0), size)
@@ -443,9 +353,9 @@ def _live(way: Way, luck: Luck, known: Floats, counts: Counts) -> None:  # noqa:
                 if lives_on:
                     product = wait.product
                     share = odds.unsupported_leave if act >= wait.ended else odds.supported_leave
-                    if uniform(key, LEAVING, round_, place) < share:
+                    if _uniform(key, LEAVING, round_, place) < share:
                         product = 1
-                    at, on = uniform(key, LANDING, round_, place), 0
+                    at, on = _uniform(key, LANDING, round_, place), 0
                     while bounds[on] <= at:
                         on += 1
                     of = landed[place, product]

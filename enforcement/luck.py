@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from enforcement.acts import Hazard
-from enforcement.lives import Luck, Odds
+from enforcement.life_tables import Luck, Odds
 from enforcement.pressure import FAR
 from enforcement.response import HALF_YEAR_DAYS, Draws
 

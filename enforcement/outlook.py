@@ -65,8 +65,8 @@ class Outlook:
     begins: the first day under enforcement; rows: (2, servers), the row of `pressure` when the tenant takes no pause,
     and when it pauses for `pause_days` from the first day on which one of its servers is throttled or blocked.
     delayed, lost: share of mail by stage, the last place being accepted mail: the mean over the minutes of the hour,
-    as nothing is known of the minutes of mail to come. volume, subject: messages a day of all routes and of the policy's, (weekdays from Monday, servers);
-    weekdays: of each day.
+    as nothing is known of the minutes of mail to come. volume, subject: messages a day of all routes and of the
+    policy's, (weekdays from Monday, servers); weekdays: of each day.
 
     What a pause does not touch: spells that begin after a server has acted or that an update to come begins, and
     tenants that the ledger names.

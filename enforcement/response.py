@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enforcement.assumption_values import LEAST_EVENTS, Cell, Figure
-from enforcement.assumptions import Assumptions, Rates, SenderAssumption
+from enforcement.assumptions import Assumptions, Rates
 from enforcement.chance import Bools, Floats, Ints, key, stream
 from enforcement.gamma import gamma_of_mean_1
 
@@ -61,9 +61,10 @@ class DrawnRates:
 class Draws:
     """What chance decides for some draws of a forecast; arrays have one row a draw.
 
-    keys: of the numbers of servers, which are drawn when they are needed. factors: (draws, 5), of nothing, noticed, throttled, partly and fully blocked. tenant: (draws, tenants),
-    tenant_half_year: (draws, tenants, half-years), common: (draws, half-years): of mean 1. updates: days after the
-    day of the forecast, rising, an array a draw. pauses: (draws, tenants), whether the tenant pauses, for pause_days.
+    keys: of the numbers of servers, which are drawn when they are needed. factors: (draws, 5), of nothing, noticed,
+    throttled, partly and fully blocked. tenant: (draws, tenants), tenant_half_year: (draws, tenants, half-years),
+    common: (draws, half-years): of mean 1. updates: days after the day of the forecast, rising, an array a draw.
+    pauses: (draws, tenants), whether the tenant pauses, for pause_days.
     landing_days: ages of the missing update on arrival, 0: nothing is missing; landing_shares go with them.
     """
 
@@ -83,6 +84,7 @@ class Draws:
     unsupported_leave_product: Floats
     pauses: Bools
     pause_days: Ints
+
 
 def draw(assumptions: Assumptions, size: Size, *, as_of: date, seed: int, draws: slice = slice(None)) -> Draws:
     """Draw what chance decides; any slice of the draws is the same drawn alone or with the others.

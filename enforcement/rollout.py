@@ -5,18 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from enforcement.assumptions import Assumptions
 from enforcement.chance import Floats, Ints
+from enforcement.life_tables import Way
+from enforcement.luck import luck
 from enforcement.outlook import Outlook, paused
 from enforcement.response import Size, draw
 from enforcement.standpoint import Standpoint
-
-if TYPE_CHECKING:
-    from enforcement.lives import Way
+from enforcement.ways import way
 
 # What is counted of each day; messages a day are expected ones. Delayed and lost are never added up. Tenants are hit
 # when one of their servers is in a stage that delays or loses mail, whether it sends some on that day or not.
@@ -70,10 +70,8 @@ def rollout(
 
     A server that acts on a day is on its new build from that day on. What is counted of a day is expected mail.
     """
-    # What is compiled takes a third of a second to import, which most commands need not spend.
-    from enforcement.lives import live, no_patience
-    from enforcement.luck import luck
-    from enforcement.ways import way
+    # What compiles takes a third of a second to import, which other commands need not spend.
+    from enforcement.lives import live, no_patience  # noqa: PLC0415 - for that reason
 
     looks = [look for _, look in outlooks]
     n_days, tenant, n_draws, as_of = looks[0].n_days, at.tenant, trial.n_draws, at.as_of
@@ -85,7 +83,7 @@ def rollout(
     found = np.empty((len(MEASURES), len(looks), n_draws, n_days + 1))
     times = np.empty((len(looks), n_draws, len(TIMES)))
     oldest = n_days + 1 - min(int(min(look.since.min(), look.ended.min(), look.seen.min())) for look in looks)
-    with_pauses = [_variants(look, way) for look in looks]
+    with_pauses = [_variants(look) for look in looks]
 
     def one(number: int) -> None:
         drawn = draw(assumptions, size, as_of=as_of, seed=trial.seed, draws=slice(number, number + 1))
@@ -112,13 +110,13 @@ def rollout(
     )
 
 
-def _variants(look: Outlook, laid_out: Callable[[Outlook], "Way"]) -> Callable[[int], "Way"]:
+def _variants(look: Outlook) -> Callable[[int], Way]:
     """Give the outlook laid out with planned pauses of so many days; each is worked out once."""
     has_pauses = bool((look.rows[0] != look.rows[1]).any())
 
     @cache
-    def of_days(days: int) -> "Way":
-        return laid_out(paused(look, days))
+    def of_days(days: int) -> Way:
+        return way(paused(look, days))
 
     return lambda days: of_days(days if has_pauses else 0)
 

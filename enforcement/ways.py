@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enforcement.chance import Bools, Ints
-from enforcement.lives import LANDED, SERVER, Way
+from enforcement.life_tables import LANDED, SERVER, Way
 from enforcement.outlook import Outlook
 from enforcement.pressure import ACCEPTED, FAR
 

@@ -249,8 +249,8 @@ class Chance:
         alike, round_ = float(self.draws.patience_correlation[0]), server.round
         if self.sizes[server.tenant_place] == 1 or alike == 0:
             return -math.log(self.uniform(PATIENCE, round_, server.place))
-        own, common = (self.normal(lot, round_, who)
-                       for lot, who in ((PATIENCE, server.place), (PATIENCE_OF_TENANT, server.tenant_place)))  # fmt: skip
+        own = self.normal(PATIENCE, round_, server.place)
+        common = self.normal(PATIENCE_OF_TENANT, round_, server.tenant_place)
         z = math.sqrt(1 - alike) * own + math.sqrt(alike) * common
         return -math.log(math.erfc(z / math.sqrt(2)) / 2)
 

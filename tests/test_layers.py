@@ -21,7 +21,6 @@ CORE = (  # values in, values out
         "when",
         "gamma",
         "rounded_times",
-        "lives",
         "importers.batch",
         "importers.table_times",
     ),
@@ -56,8 +55,8 @@ CORE = (  # values in, values out
     ("outcomes", "response", "assumptions_text", "posterior", "survival", "candidates"),
 )
 ANSWERS = (  # values in, what a person looks at out
-    ("course", "acts", "patch_forecast"),
-    ("exposed", "outlook", "luck"),
+    ("course", "acts", "patch_forecast", "life_tables"),
+    ("exposed", "outlook", "luck", "lives"),
     ("replay", "charts_theme", "pieces", "calibrate", "backtest", "expected_fleet", "ways"),
     (
         "explain",
