@@ -58,21 +58,21 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         if order.today is not None and as_of > order.today:
             raise ValueError(f"as of {as_of}, after today (a message with a wrong clock? give --as-of {order.today})")
         result = replayed_on(history, shipped.load_policy(policy), setting.background(), setting)
-    origin = Origin(
-        policy=result.policy.name,
-        as_of=as_of,
-        valid_days=result.policy.export.valid_days,
-        revision=order.revision,
-        guardrails=result.guardrails.to_dicts(),
-        override=order.override,
-        run=order.run,
-        inputs=_inputs(setting, history),
-    )
-    refuse(result, origin)
-    edition = Edition(as_of, serial(as_of, order.revision))
-    known = tables(result, history, setting.background().catalogue, edition, _identities(order.identities))
+        origin = Origin(
+            policy=result.policy.name,
+            as_of=as_of,
+            valid_days=result.policy.export.valid_days,
+            revision=order.revision,
+            guardrails=result.guardrails.to_dicts(),
+            override=order.override,
+            run=order.run,
+            inputs=_inputs(setting, history),
+        )
+        refuse(result, origin)
+        edition = Edition(as_of, serial(as_of, order.revision))
+        known = tables(result, history, setting.background().catalogue, edition, _identities(order.identities))
+        told = _announced(result, history, known, order, setting.background().catalogue)
     key = None if order.key is None else read_signing_key(order.key)
-    told = _announced(result, history, known, order, setting.background().catalogue)
     oracle = Oracle(
         known=known,
         servers=history.servers,

@@ -55,9 +55,9 @@ CORE = (  # values in, values out
     ("outcomes", "response", "assumptions_text", "posterior", "survival", "candidates", "export.target"),
 )
 ANSWERS = (  # values in, what a person looks at out
-    ("course", "acts", "patch_forecast"),
-    ("exposed", "outlook"),
-    ("replay", "charts_theme", "pieces", "calibrate", "backtest", "lives", "expected_fleet"),
+    ("course", "acts", "patch_forecast", "life_tables"),
+    ("exposed", "outlook", "luck", "lives"),
+    ("replay", "charts_theme", "pieces", "calibrate", "backtest", "expected_fleet", "ways"),
     (
         "drift",
         "explain",
@@ -68,7 +68,6 @@ ANSWERS = (  # values in, what a person looks at out
         "charts_rollout",
         "charts_frontier",
         "story_fleet",
-        "rollout_days",
         "returns",
     ),
     ("drift_volume", "rollout", "expected", "differences", "picture_tables", "policy_words", "story", "story_sources"),
@@ -158,6 +157,7 @@ DOORS = {
     "vl_convert": ("report*",),
     "securesystemslib": ("export.signing",),
     "cryptography": ("export.signing",),
+    "numba": ("lives",),
     "typer": ("__main__", "terminal", "commands*"),
     "rich": ("__main__", "terminal", "commands*"),
 }
