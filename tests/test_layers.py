@@ -51,6 +51,8 @@ CORE = (  # values in, values out
         "hazards",
         "space",
         "policy_writing",
+        "remedies",
+        "coming",
     ),  # and for all of them
     ("outcomes", "response", "assumptions_text", "posterior", "survival", "candidates", "export.target"),
 )
