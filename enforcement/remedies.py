@@ -60,7 +60,9 @@ def of_the_nearest_kind(placed: Placed, known: tuple[Remedy, ...]) -> tuple[Reme
         (
             kind
             for kind in (
-                tuple(each for each in known if (each.release.product, each.release.line) == (placed.product, placed.line)),
+                tuple(
+                    each for each in known if (each.release.product, each.release.line) == (placed.product, placed.line)
+                ),
                 tuple(each for each in known if each.release.product == placed.product),
                 tuple(each for each in known if each.release.product == PRODUCTS[-1]),
             )
