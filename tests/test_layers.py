@@ -108,13 +108,14 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("provenance", "report_parameters", "backtested"),
     ("story_backtest", "story_rollout", "story_frontier", "story_week"),
     ("report_runs",),
-    ("report_kernel", "report_page"),
+    ("report_kernel", "report_page", "report_index"),
     ("report",),
+    ("report_mail",),
     ("answers",),
     ("terminal",),
     ("printing_forecast", "printing_frontier", "commands.options"),
     ("printing",),
-    ("commands.forecast", "commands.frontier", "commands.milter"),
+    ("commands.forecast", "commands.frontier", "commands.milter", "commands.reports"),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}

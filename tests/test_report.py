@@ -19,7 +19,8 @@ from worlds import store_of
 
 from enforcement import report
 from enforcement.report import ParameterError, RunResult, check_parameters, parse_parameters
-from enforcement.report_runs import State, all_records, held, plan, read_record, started, write_index, write_whole
+from enforcement.report_index import write_index
+from enforcement.report_runs import State, all_records, held, plan, read_record, started, write_whole
 from enforcement.spreadsheet import safe_csv
 
 FAILING = '\n[[guardrails]]\nmeasure = "lost_share_of_mail"\nper = "total"\nat_most = 0.0\nmin_messages = 1\n'
@@ -368,7 +369,14 @@ def test_a_damaged_record_harms_no_other(tmp_path: Path) -> None:
     write_whole(tmp_path / "01_fleet" / "good" / "run.json", json.dumps(good))
     index = Page(write_index(tmp_path))
     assert [element["href"] for tag, element in index.elements if tag == "a"] == ["01_fleet/good/page.html"]
-    assert not [tag for tag, _ in index.elements if tag in ("script", "img")]
+    assert not [tag for tag, _ in index.elements if tag == "img"]
+    assert [attributes.get("type") for tag, attributes in index.elements if tag == "script"] == [
+        "application/json",
+        None,
+    ]
+    data, own = index.scripts
+    assert json.loads(data)[0]["title"].startswith(HOSTILE)
+    assert own == Path("enforcement/page/runs.js").read_text(encoding="utf-8")
 
 
 def test_only_the_newest_runs_are_kept(tmp_path: Path) -> None:
