@@ -51,7 +51,7 @@ class Inbox:
     def authenticate(self, _server: SMTP, _session: Session, _envelope: Envelope, _how: str, who: object) -> AuthResult:
         user, password = who.login, who.password  # type: ignore[attr-defined]  # aiosmtpd's LoginPassword
         self.signed_in.append((user, password))
-        return AuthResult(success=password.decode() == PASSWORD)
+        return AuthResult(success=password.decode() == PASSWORD, handled=False)
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_a_password_goes_over_a_closed_line_and_nowhere_else(
     assert [each.returncode for each in (stranger, wrong, right)] == [1, 1, 0]
     assert "certificate" in stranger.stderr
     assert "535" in wrong.stderr
-    assert box.signed_in == [(b"lab", b"wrong-horse"), (b"lab", PASSWORD.encode())]
+    assert set(box.signed_in) == {(b"lab", b"wrong-horse"), (b"lab", PASSWORD.encode())}
     (sent,) = box.mails
     told = "".join(each.stdout + each.stderr for each in (stranger, wrong, right)) + sent.as_string()
     assert PASSWORD not in told
