@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from enforcement import forecasts, intake, interruption, printing, shipped, workbench
 from enforcement.check import Severity
-from enforcement.commands import forecast, frontier, milter, reports
+from enforcement.commands import forecast, frontier, milter, reports, tenants
 from enforcement.commands.options import (
     AsOf,
     Assumed,
@@ -61,6 +61,7 @@ forecast.add_to(app)
 frontier.add_to(app)
 milter.add_to(app)
 reports.add_to(app)
+tenants.add_to(app)
 
 
 @app.command(epilog="Example: enforcement sample --messages 100000 --seed 7 --store data/small.duckdb")

@@ -23,7 +23,7 @@ from enforcement.report_runs import CODE, CONTENT_POLICY, EXPECTED_ERRORS, TEMPL
 from enforcement.spreadsheet import safe_csv
 
 _CHART_MIME: Final = "application/vnd.vegalite.v5+json"
-_VEGALITE: Final = "6.4"  # what the charts are written in
+VEGALITE: Final = "6.4"  # what the charts are written in
 _HOVER: Final = "hover"
 _TABLE_NAME = re.compile(r"[a-z0-9_]{1,40}")
 # What `pieces` writes of an answer and of figures.
@@ -76,11 +76,11 @@ def _exporter() -> TemplateExporter:
 
 def javascript_bundle(cache_folder: Path) -> str:
     """Give the scripts that draw charts; making them takes seconds, so they are kept by version."""
-    kept = cache_folder / f"vega-{metadata.version('vl-convert-python')}-{_VEGALITE}.js"
+    kept = cache_folder / f"vega-{metadata.version('vl-convert-python')}-{VEGALITE}.js"
     with held(cache_folder):  # whoever comes second waits, and takes what is there then
         if kept.is_file():
             return kept.read_text(encoding="utf-8")
-        made = vl_convert.javascript_bundle(vl_version=_VEGALITE)  # type: ignore[call-arg]  # its stub forgets the default
+        made = vl_convert.javascript_bundle(vl_version=VEGALITE)  # type: ignore[call-arg]  # its stub forgets the default
         # As the browser will read it: one kind of line end, and nothing in it ends the element.
         write_whole(kept, made.replace("\r\n", "\n").replace("</script", "<\\/script"))
     return kept.read_text(encoding="utf-8")
@@ -92,7 +92,7 @@ def _chart(spec: dict[str, Any]) -> str:
     text = title if isinstance(title, str) else title.get("text", "")
     caption = " ".join(text) if isinstance(text, list) else str(text)
     drawn = {key: value for key, value in spec.items() if key != "title"} | {"description": caption}
-    picture = base64.b64encode(vl_convert.vegalite_to_svg(_still(drawn), vl_version=_VEGALITE).encode()).decode()
+    picture = base64.b64encode(vl_convert.vegalite_to_svg(_still(drawn), vl_version=VEGALITE).encode()).decode()
     return (
         f'<figure class="chart"><figcaption>{safe(caption)}</figcaption><div class="plot"></div>'
         f'<script type="application/json">{_embedded(drawn)}</script>'

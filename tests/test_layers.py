@@ -72,8 +72,18 @@ ANSWERS = (  # values in, what a person looks at out
         "rollout_days",
         "returns",
     ),
-    ("rollout", "expected", "week", "differences", "picture_tables", "policy_words", "story", "story_sources"),
-    ("frontier", "sensitivity", "story_policy", "rollout_bands", "export.tables"),
+    (
+        "rollout",
+        "expected",
+        "week",
+        "differences",
+        "picture_tables",
+        "policy_words",
+        "story",
+        "story_sources",
+        "tenant_report",
+    ),
+    ("frontier", "sensitivity", "tenant_pages", "story_policy", "rollout_bands", "export.tables"),
     ("rollout_differences", "export.postfix"),
 )
 RING = (  # files, the database, notebooks, the clock of the day
@@ -109,13 +119,13 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("story_backtest", "story_rollout", "story_frontier", "story_week"),
     ("report_runs",),
     ("report_kernel", "report_page", "report_index"),
-    ("report",),
-    ("report_mail",),
+    ("report", "report_strip"),
+    ("report_mail", "tenants"),
     ("answers",),
     ("terminal",),
     ("printing_forecast", "printing_frontier", "commands.options"),
     ("printing",),
-    ("commands.forecast", "commands.frontier", "commands.milter", "commands.reports"),
+    ("commands.forecast", "commands.frontier", "commands.milter", "commands.reports", "commands.tenants"),
     ("__main__",),
 )
 LAYERS = {f"enforcement.{name}": layer for layer, names in enumerate(CORE + ANSWERS + RING) for name in names}

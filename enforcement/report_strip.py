@@ -1,0 +1,14 @@
+"""A chart as a still picture, for pages that run no script."""
+
+from typing import Any
+
+import vl_convert
+
+from enforcement.report_page import VEGALITE
+
+
+def still(spec: dict[str, Any]) -> str:
+    """Draw a chart's specification as SVG."""
+    return str(
+        vl_convert.vegalite_to_svg({key: value for key, value in spec.items() if key != "params"}, vl_version=VEGALITE)
+    )
