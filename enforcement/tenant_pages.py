@@ -36,9 +36,9 @@ def file_name(tenant: str) -> str:
     """Give a tenant's name as a file may be called anywhere, another one for each tenant.
 
     >>> file_name("contoso.example"), file_name("aux.example")
-    ('contoso.example', 'aux-example_3b6bc2d09c3e')
+    ('contoso.example', 'aux-example_e95bd6a63021')
     >>> file_name("../../etc/passwd")
-    'etc-passwd_a10a2cfa9c3b'
+    'etc-passwd_3754d6cb3a38'
     """
     if _PLAIN_NAME.fullmatch(tenant) and not _DEVICES.fullmatch(tenant) and ".." not in tenant:
         return tenant
