@@ -113,9 +113,10 @@ def _touched(rows: pl.DataFrame) -> str:
     throttled, blocked = _longest(rows, "throttle_minutes"), _longest(rows, "block_minutes")
     if not throttled and not blocked:
         return "no mail is delayed or refused yet"
-    parts = [f"{minutes} min of each hour {word}"
-             for minutes, word in ((blocked, "refused"), (throttled, "delayed")) if minutes]  # fmt: skip
-    return f"mail is {' and '.join(parts)} at the hardest hit"
+    parts = [
+        f"{word} for up to {minutes} min" for minutes, word in ((blocked, "refused"), (throttled, "delayed")) if minutes
+    ]
+    return f"mail is {' and '.join(parts)} of each hour"
 
 
 def _longest(rows: pl.DataFrame, column: str) -> int:

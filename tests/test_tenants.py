@@ -99,7 +99,7 @@ def test_a_worked_example(tmp_path: Path) -> None:
     assert row["recommended_builds"] == f"{nearest}, accepted until 2024-06-09 as far as is known"
     page = Page(tmp_path / "out" / "contoso.example.html").text
     assert "one server of contoso.example runs a version that is out of date" in page
-    assert "mail is 5 min of each hour delayed" in page
+    assert "mail is delayed for up to 5 min of each hour" in page
     assert "three days were used until 2024-02-12 and 87 days are left" in page
 
 
