@@ -389,6 +389,18 @@ def test_only_the_newest_runs_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*/*")) == ["mine", "run3"]
 
 
+def test_a_run_that_is_done_outlives_failed_ones(tmp_path: Path) -> None:
+    """Failures do not drive out the last good page; a dry run names what would go, and removes nothing."""
+    for day, state in ((1, "done"), (2, "done"), (3, "failed"), (4, "failed")):
+        record = {"state": state, "name": "weekly", "policies": [], "started_at": f"2026-01-0{day}T00:00:00+00:00"}
+        write_whole(tmp_path / "weekly" / f"run{day}" / "run.json", json.dumps(record))
+    assert report.prune(tmp_path, 1, is_dry=True) == ["weekly/run3", "weekly/run1"]
+    assert report.prune(tmp_path, 1, is_dry=True, to_come=["weekly"]) == [f"weekly/run{day}" for day in (4, 3, 2, 1)]
+    assert len(list(tmp_path.glob("weekly/*"))) == 4
+    assert report.prune(tmp_path, 1) == ["weekly/run3", "weekly/run1"]
+    assert sorted(path.name for path in tmp_path.glob("weekly/*")) == ["run2", "run4"]
+
+
 def test_no_text_from_outside_becomes_markup(attacked: list[Path]) -> None:
     """Scripts, links, templates and markup in policies, tenants, sources and rejects are shown as letters."""
     for path in attacked:
