@@ -17,7 +17,7 @@ ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
 STALE := stale
 endif
 
-.PHONY: help venv spark milter sample report test lint bench lab lock clean stale
+.PHONY: help venv spark milter sample report test lint bench gallery lab lock clean stale
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -83,6 +83,9 @@ bench: $(INSTALLED)  ## measure the speed of what has to be fast (ARGS="--messag
 	echo "== kernel"; $(BIN)/python tests/benchmarks/bench_kernel.py $(ARGS) || failed=1; \
 	echo "== mail"; $(BIN)/python tests/benchmarks/bench_mail.py || failed=1; \
 	exit $$failed
+
+gallery: $(INSTALLED)  ## make the pictures of the README anew, from the pages themselves (needs Chromium; 2 min)
+	@$(BIN)/python tests/gallery.py $(ARGS)
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	@$(BIN)/enforcement lab

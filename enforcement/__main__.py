@@ -11,9 +11,9 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from enforcement import exporting, forecasts, intake, interruption, printing, report, shipped, workbench
+from enforcement import exporting, forecasts, intake, interruption, printing, shipped, workbench
 from enforcement.check import Severity
-from enforcement.commands import conformance, drift, forecast, frontier, milter, production
+from enforcement.commands import conformance, drift, forecast, frontier, milter, production, reports, tenants
 from enforcement.commands.options import (
     AsOf,
     Assumed,
@@ -35,11 +35,11 @@ from enforcement.commands.options import (
     folder,
     time,
 )
+from enforcement.commands.reports import PAIR
 from enforcement.export.write import RefusedError
 from enforcement.exporting import Order
 from enforcement.importers.sources import find_sources
 from enforcement.policy_text import policy_schema
-from enforcement.report import DEFAULT_OUT
 from enforcement.rollout import Trial
 from enforcement.sample import Extent
 from enforcement.tables_of_replay import write_tables
@@ -49,7 +49,6 @@ from enforcement.workbench import DEFAULT_STORE, Setting
 _USAGE: Final = 2
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130
-_PAIR: Final = "\x1f"  # between a key and its value
 
 app = typer.Typer(
     name="enforcement",
@@ -65,6 +64,8 @@ milter.add_to(app)
 conformance.add_to(app)
 production.add_to(app)
 drift.add_to(app)
+reports.add_to(app)
+tenants.add_to(app)
 
 
 @app.command(epilog="Example: enforcement sample --messages 100000 --seed 7 --store data/small.duckdb")
@@ -279,38 +280,6 @@ def export(
     printing.exported(exporting.export_policy(policy, setting, order), how)
 
 
-@app.command("report", epilog="Example: enforcement report 03_replay -p policies '[ninety-days, gentler]'")
-def report_(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A notebook; left out: all of them.")] = None,
-    parameters: Annotated[
-        list[str] | None, typer.Option("-p", metavar="KEY VALUE", help="A parameter; repeatable.")
-    ] = None,
-    store: StorePath = DEFAULT_STORE,
-    out: Annotated[Path, typer.Option(metavar="DIR", show_default="reports", help="Where pages go.")] = DEFAULT_OUT,
-    force: Annotated[bool, typer.Option("--force", help="Run again what has run already.")] = False,
-    keep: Annotated[int | None, typer.Option(min=1, metavar="N", help="Keep the last N runs of each notebook.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; do nothing.")] = False,
-    how: How = Format.TABLE,
-) -> None:
-    """Run notebooks to pages under reports/, with a record each and an index."""
-    told = dict(pair.split(_PAIR, 1) for pair in parameters or ())
-    given = report.parse_parameters(name, told) if name else told
-    names = [name] if name else []
-    if dry_run:
-        printing.planned(report.plan_runs(names, given, store=store, out=out), how)
-        return
-    results = []
-    for result in report.run_all(names, given, store=store, out=out, force=force):
-        printing.run_ended(result)
-        results.append(result)
-    printing.reported(results, out, how)
-    if keep is not None:
-        say(f"removed {len(report.prune(out, keep))} older runs")
-        report.write_index(out)
-    if any(result.error for result in results):
-        raise typer.Exit(_FAILED)
-
-
 @app.command(epilog="Example: enforcement lab")
 def lab(
     port: Annotated[int, typer.Option(metavar="N", help="Where the server listens, on this machine only.")] = 8888,
@@ -337,7 +306,7 @@ def _with_pairs(arguments: list[str]) -> list[str]:
             key, value = next(rest, None), next(rest, None)
             if key is None or value is None:
                 raise ValueError("-p takes a key and a value, e.g. -p policies '[ninety-days, gentler]'")
-            joined.append(key + _PAIR + value)
+            joined.append(key + PAIR + value)
     return joined
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import polars as pl
 
 from enforcement.builds import Build, Evidence, Hop
-from enforcement.catalogue import PRODUCTS, Catalogue, Placed, Release
+from enforcement.catalogue import Catalogue, Placed
 from enforcement.course import Background, Course, course
 from enforcement.decision import Decision, State, Still, decide, still_on
 from enforcement.history import History
 from enforcement.names import server_name, shown
 from enforcement.pauses import still_reasons
 from enforcement.policy import Cohort, Policy, Since, Window
+from enforcement.remedies import of_the_nearest_kind, remedies
 from enforcement.schema import BUILDS, SERVERS
 from enforcement.standing import standings
 from enforcement.verdict import Verdict
@@ -198,7 +199,8 @@ def _which_stage(case: Case) -> str:
 
 
 def _what_ends_it(case: Case) -> str:
-    fixing = fixing_builds(case, case.at.date())
+    known = remedies(case.catalogue, case.policy, case.at.date(), hop=case.seen.hop)
+    fixing = [each.release for each in of_the_nearest_kind(case.placed, known)]
     install = (
         f"install {fixing[0].name} ({fixing[0].build}) or later; the newest is {fixing[-1].name} ({fixing[-1].build})"
         if fixing
@@ -208,29 +210,4 @@ def _what_ends_it(case: Case) -> str:
         f"What ends it: {install}. A message of an accepted build is never touched; the clock is cleared by "
         f"the first hand-over of an accepted build on a day without a vulnerable one, at least "
         f"{case.policy.clear_after_days} days after the last vulnerable message. Silence clears nothing."
-    )
-
-
-def fixing_builds(case: Case, day: date) -> list[Release]:
-    """List the releases that a day's rules accept: of the line, else of the product, else of the newest product."""
-    placed, catalogue = case.placed, case.catalogue
-    public = [release for release in catalogue.releases if release.is_public and release.released_on <= day]
-    builds = pl.DataFrame(
-        [(number, str(release.build), str(case.seen.hop)) for number, release in enumerate(public)],
-        schema=BUILDS,
-        orient="row",
-    )
-    accepted_from = standings(builds, catalogue, case.policy)["vulnerable_from"].to_list()
-    accepted = [release for release, since in zip(public, accepted_from, strict=True) if since is None or since > day]
-    return next(
-        (
-            nearest
-            for nearest in (
-                [release for release in accepted if (release.product, release.line) == (placed.product, placed.line)],
-                [release for release in accepted if release.product == placed.product],
-                [release for release in accepted if release.product == PRODUCTS[-1]],
-            )
-            if nearest
-        ),
-        [],
     )

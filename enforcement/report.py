@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from enforcement.report_index import write_index
 from enforcement.report_parameters import (
     MODELS,
     NOTEBOOKS,
@@ -27,7 +28,6 @@ from enforcement.report_runs import (
     prune,
     read_record,
     started,
-    write_index,
     write_record,
 )
 from enforcement.shipped import load_policy
@@ -155,7 +155,10 @@ def _execute(planned: Plan, record: dict[str, Any], out: Path) -> RunResult:
 
     began = time.perf_counter()
     ran = run_notebook(planned, _injected(planned), kernels=_running)
+    answer, figures = report_page.told_by(ran.notebook)
     record |= {
+        "answer": None if answer is None else report_page.one_line(answer),
+        "figures": figures,
         "seconds": round(time.perf_counter() - began, 2),
         "peak_memory_bytes": ran.peak_memory_bytes,
         "error": None if ran.error is None else report_page.one_line(ran.error),

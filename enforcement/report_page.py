@@ -1,13 +1,13 @@
 """The page of a run: one file that needs no network and runs no script but its own."""
 
 import base64
-import hashlib
 import io
 import json
 import re
 import shlex
 from collections.abc import Mapping
 from functools import cache
+from html import unescape
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -19,13 +19,19 @@ from nbconvert import TemplateExporter
 
 from enforcement.names import printable
 from enforcement.pieces import NAME_MIME, TABLE_MIME, pairs, safe, verbatim
-from enforcement.report_runs import CODE, CONTENT_POLICY, EXPECTED_ERRORS, TEMPLATE, held, write_whole
+from enforcement.report_runs import CODE, CONTENT_POLICY, EXPECTED_ERRORS, TEMPLATE, held, script_hash, write_whole
 from enforcement.spreadsheet import safe_csv
 
 _CHART_MIME: Final = "application/vnd.vegalite.v5+json"
-_VEGALITE: Final = "6.4"  # what the charts are written in
+VEGALITE: Final = "6.4"  # what the charts are written in
 _HOVER: Final = "hover"
 _TABLE_NAME = re.compile(r"[a-z0-9_]{1,40}")
+# What `pieces` writes of an answer and of figures.
+_ANSWER: Final = re.compile(r'<p class="answer">(.*?)</p>', re.DOTALL)
+_FIGURE: Final = re.compile(
+    r'<dt>([^<]*)</dt><dd><div class="value">([^<]*)</div><div class="of">([^<]*)</div>', re.DOTALL
+)
+_TAG: Final = re.compile(r"<[^>]*>")
 _LONGEST_LINE: Final = 300
 _END: Final = "</figure>"
 
@@ -47,7 +53,7 @@ def write_page(notebook: Mapping[str, Any], record: Mapping[str, Any], folder: P
     resources = {
         "title": _title(shown, record),
         "style": (TEMPLATE / "page.css").read_text(encoding="utf-8"),
-        "content_policy": CONTENT_POLICY.format(scripts=" ".join(map(_script_hash, scripts)) or "'none'"),
+        "content_policy": CONTENT_POLICY.format(scripts=" ".join(map(script_hash, scripts)) or "'none'"),
         "failure": record["error"],
         "expected_errors": EXPECTED_ERRORS,
         "record_line": _record_line(record),
@@ -70,18 +76,14 @@ def _exporter() -> TemplateExporter:
 
 def javascript_bundle(cache_folder: Path) -> str:
     """Give the scripts that draw charts; making them takes seconds, so they are kept by version."""
-    kept = cache_folder / f"vega-{metadata.version('vl-convert-python')}-{_VEGALITE}.js"
+    kept = cache_folder / f"vega-{metadata.version('vl-convert-python')}-{VEGALITE}.js"
     with held(cache_folder):  # whoever comes second waits, and takes what is there then
         if kept.is_file():
             return kept.read_text(encoding="utf-8")
-        made = vl_convert.javascript_bundle(vl_version=_VEGALITE)  # type: ignore[call-arg]  # its stub forgets the default
+        made = vl_convert.javascript_bundle(vl_version=VEGALITE)  # type: ignore[call-arg]  # its stub forgets the default
         # As the browser will read it: one kind of line end, and nothing in it ends the element.
         write_whole(kept, made.replace("\r\n", "\n").replace("</script", "<\\/script"))
     return kept.read_text(encoding="utf-8")
-
-
-def _script_hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _chart(spec: dict[str, Any]) -> str:
@@ -90,7 +92,7 @@ def _chart(spec: dict[str, Any]) -> str:
     text = title if isinstance(title, str) else title.get("text", "")
     caption = " ".join(text) if isinstance(text, list) else str(text)
     drawn = {key: value for key, value in spec.items() if key != "title"} | {"description": caption}
-    picture = base64.b64encode(vl_convert.vegalite_to_svg(_still(drawn), vl_version=_VEGALITE).encode()).decode()
+    picture = base64.b64encode(vl_convert.vegalite_to_svg(_still(drawn), vl_version=VEGALITE).encode()).decode()
     return (
         f'<figure class="chart"><figcaption>{safe(caption)}</figcaption><div class="plot"></div>'
         f'<script type="application/json">{_embedded(drawn)}</script>'
@@ -126,6 +128,22 @@ def _whole_table(data: Mapping[str, Any], folder: Path, names: set[str]) -> str:
     path = folder / "tables" / f"{name}.csv"
     write_whole(path, safe_csv(frame))
     return f'<p class="whole">Whole: <a href="tables/{name}.csv">{name}.csv</a>, {frame.height:,} rows</p>'
+
+
+def told_by(notebook: Mapping[str, Any]) -> tuple[str | None, list[list[str]]]:
+    """Give the answer that a notebook has come to, as text, and its large figures: name and value with its base."""
+    shown = "".join(
+        "".join(output.get("data", {}).get("text/html", ""))
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", ())
+    )
+    answer = _ANSWER.search(shown)
+    figures = [[_text_of(part) for part in found] for found in _FIGURE.findall(shown)]
+    return _text_of(answer[1]) if answer else None, [[name, f"{value} ({of})"] for name, value, of in figures]
+
+
+def _text_of(html: str) -> str:
+    return " ".join(unescape(_TAG.sub("", html)).split())
 
 
 def _title(notebook: nbformat.NotebookNode, record: Mapping[str, Any]) -> str:

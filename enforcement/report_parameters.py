@@ -8,18 +8,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Final, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from enforcement import shipped
 from enforcement.exporting import Order
-from enforcement.forecasts import MOST_DRAWS, Question
+from enforcement.forecasts import Question
 from enforcement.policy import NO_POLICY, Policy
 from enforcement.report_values import (
     POLICY,
@@ -27,6 +20,7 @@ from enforcement.report_values import (
     AssumptionsName,
     Baseline,
     Day,
+    Draws,
     HistoryPath,
     HorizonDays,
     PausesPath,
@@ -34,6 +28,7 @@ from enforcement.report_values import (
     PolicyName,
     Seed,
     SpacePath,
+    as_shown,
     found,
     loads,
     read_day,
@@ -43,7 +38,6 @@ from enforcement.searches import MOST_CANDIDATES, Search
 from enforcement.workbench import Setting
 
 NOTEBOOKS: Final = shipped.DATA.parent / "notebooks"
-_LONGEST_SHOWN: Final = 80
 _INJECTED: Final = "# Parameters"  # how papermill begins the cell in which it sets parameters
 
 
@@ -157,17 +151,22 @@ class AskedReplay(Asked):
         return tuple(self.compared)
 
 
-class AskedAhead(Asked):
-    """What is asked of the days to come: how far ahead, how often drawn, what is supposed."""
+class AskedDrawn(Asked):
+    """What is asked of chance: how often it is drawn."""
 
-    days: HorizonDays = 365
-    draws: Annotated[int, Field(ge=1, le=MOST_DRAWS, description=f"a whole number from 1 to {MOST_DRAWS}")] = 400
+    draws: Draws = 400
     seed: Seed = 1
 
     @property
     def trial(self) -> Trial:
         """How often it is drawn, and from which seed."""
         return Trial(n_draws=self.draws, seed=self.seed)
+
+
+class AskedAhead(AskedDrawn):
+    """What is asked of the days to come: how far ahead, how often drawn."""
+
+    days: HorizonDays = 365
 
 
 class AskedRollout(AskedAhead):
@@ -220,6 +219,15 @@ class AskedCompare(AskedReplay, AskedAhead):
     def question(self) -> Question:
         """What is forecast."""
         return Question(policies=self.policies, baseline=self.against, n_days=self.days)
+
+
+class AskedWeekly(AskedDrawn):
+    """Parameters of weekly."""
+
+    policy: Annotated[PolicyName, Field(description=POLICY)] = "ninety-days"
+    draws: Draws = 200
+    assumptions: AssumptionsName = "default"
+    pauses: PausesPath = None
 
 
 class AskedBacktest(Asked):
@@ -291,6 +299,7 @@ MODELS: Final[Mapping[str, type[Asked]]] = {
     "06_export": AskedExport,
     "backtest": AskedBacktest,
     "frontier": AskedFrontier,
+    "weekly": AskedWeekly,
 }
 
 
@@ -309,7 +318,7 @@ def check_parameters(name: str, values: Mapping[str, Any]) -> Asked:
     known = model.model_fields
     given = _of_notebook(values, known) if "__builtins__" in values else values
     unknown = [
-        f"{name}: no parameter {_shown(key)} ({_nearest(key, list(known))})" for key in given if key not in known
+        f"{name}: no parameter {as_shown(key)} ({_nearest(key, list(known))})" for key in given if key not in known
     ]
     if unknown:
         raise ParameterError(unknown)
@@ -322,7 +331,7 @@ def check_parameters(name: str, values: Mapping[str, Any]) -> Asked:
 def model_of(name: str) -> type[Asked]:
     """Give the parameters that a notebook has."""
     if name not in MODELS:
-        raise LookupError(f"no notebook {_shown(name)} (expected one of {', '.join(MODELS)})")
+        raise LookupError(f"no notebook {as_shown(name)} (expected one of {', '.join(MODELS)})")
     return MODELS[name]
 
 
@@ -340,7 +349,9 @@ def parse_parameters(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
             read[key] = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError) as error:
             what = str(getattr(error, "problem", None) or error)
-            raise ParameterError([f"{name}: {_shown(key)[1:-1]} = {_shown(text)}: {what} (expected YAML)"]) from None
+            raise ParameterError(
+                [f"{name}: {as_shown(key)[1:-1]} = {as_shown(text)}: {what} (expected YAML)"]
+            ) from None
     return read
 
 
@@ -371,19 +382,13 @@ def _problems(name: str, model: type[Asked], given: Mapping[str, Any], error: Va
         expected = model.model_fields[key].description or "another value"
         for line in reason.splitlines() or [""]:
             said = f": {line}" if line else f" (expected {expected})"
-            problems.append(f"{name}: {key} = {_shown(given.get(key))}{said}")
+            problems.append(f"{name}: {key} = {as_shown(given.get(key))}{said}")
     return problems
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
-    text = text if text.isprintable() else repr(text)[1:-1]
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
 def policies_of(asked: Asked) -> list[Policy]:

@@ -1,5 +1,6 @@
 """Runs of reports: what each rests on, its record, and the index of them all."""
 
+import base64
 import fcntl
 import hashlib
 import json
@@ -7,7 +8,8 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -135,8 +137,11 @@ def started(planned: Plan) -> dict[str, Any]:
         "policies": [policy.name for policy in policies_of(planned.asked)],
         "inputs": dict(planned.inputs),
         "imports": _imports(planned),
-        "started_at": _now(),
+        "started_at": now(),
         "process": os.getpid(),
+        "answer": None,
+        "figures": [],
+        "mailed_at": None,
         "seconds": None,
         "peak_memory_bytes": None,
     }
@@ -171,7 +176,8 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def _now() -> str:
+def now() -> str:
+    """Give the time, in UTC, as records write it."""
     return datetime.now(tz=UTC).isoformat(timespec="seconds")
 
 
@@ -190,50 +196,37 @@ def all_records(out: Path) -> list[tuple[Path, dict[str, Any]]]:
     return sorted(found, key=lambda each: (str(each[1].get("started_at")), each[0].name), reverse=True)
 
 
-def prune(out: Path, keep: int) -> list[str]:
-    """Remove all but the newest runs of each name, and name what was removed; a run that is running stays."""
-    seen: dict[str, int] = {}
+def prune(out: Path, keep: int, *, is_dry: bool = False, to_come: Collection[str] = ()) -> list[str]:
+    """Remove all but the newest runs of each name, and name what was removed.
+
+    A run that is running stays, and so does the newest that is done, however many have failed since. A dry run removes
+    nothing, and counts the runs of the names `to_come` as if they had been made and done.
+    """
+    seen = Counter(to_come)
+    has_done = set(to_come)
     removed = []
     for folder, record in all_records(out):
-        seen[folder.parent.name] = seen.get(folder.parent.name, 0) + 1
-        if seen[folder.parent.name] > keep and record["state"] != State.RUNNING:
+        name = folder.parent.name
+        seen[name] += 1
+        is_last_done = record["state"] == State.DONE and name not in has_done
+        if record["state"] == State.DONE:
+            has_done.add(name)
+        if seen[name] <= keep or is_last_done or _is_held(folder):
+            continue
+        if not is_dry:
             shutil.rmtree(folder)
-            removed.append(f"{folder.parent.name}/{folder.name}")
+        removed.append(f"{name}/{folder.name}")
     return removed
 
 
-def write_index(out: Path) -> Path:
-    """Write the page that lists all runs."""
-    out.mkdir(parents=True, exist_ok=True)
-    with held(out):
-        rows = "".join(_row(folder.relative_to(out), record) for folder, record in all_records(out))
-        style = (TEMPLATE / "page.css").read_text(encoding="utf-8")
-        write_whole(
-            out / INDEX_NAME, _INDEX.format(policy=CONTENT_POLICY.format(scripts="'none'"), style=style, rows=rows)
-        )
-    return out / INDEX_NAME
-
-
-def _row(folder: Path, record: Mapping[str, Any]) -> str:
-    state = str(record["state"])
-    cells = (
-        f'<a href="{escape(folder.as_posix())}/{PAGE_NAME}">{_text(record.get("name"))}</a>',
-        ", ".join(_text(policy) for policy in record.get("policies") or ()),
-        f'<span class="state {state}">{state}</span>'
-        + (f"<br><small>{_text(str(record.get('error')).splitlines()[0])}</small>" if record.get("error") else ""),
-        _text(str(record.get("started_at", "")).replace("T", " ").replace("+00:00", " UTC")),
-        _seconds(record.get("seconds")),
-        f"<code>{_text(folder.name)}</code>",
-    )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
-
-
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """Write a value as text of a page: nothing in it is markup, and no control character is left."""
     return escape(printable(str(value)))
 
 
-def _seconds(value: object) -> str:
-    return f"{value:.1f}\N{NO-BREAK SPACE}s" if isinstance(value, int | float) else ""
+def script_hash(script: str) -> str:
+    """Give the hash by which a page's content policy allows a script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 # Nothing comes from another host, and no script runs but those whose hashes are listed.
@@ -241,32 +234,15 @@ CONTENT_POLICY: Final = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}; "
     "base-uri 'none'; form-action 'none'"
 )
-_HEAD: Final = """<!doctype html>
+HEAD: Final = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 """
-_INDEX: Final = (
-    _HEAD
-    + """<title>Reports of the enforcement workbench</title>
-<style>{style}</style>
-</head>
-<body><main>
-<h1>Reports</h1>
-<p>Every run, the newest first. A page works without a network; its folder holds its record, its tables and the
-notebook that made it.</p>
-<figure class="table"><div class="scroll" tabindex="0"><table>
-<thead><tr><th>report</th><th>policies</th><th>state</th><th>started</th><th>took</th><th>run</th></tr></thead>
-<tbody>
-{rows}</tbody></table></div></figure>
-</main></body>
-</html>
-"""
-)
 _KILLED_PAGE: Final = (
-    _HEAD
+    HEAD
     + """<title>{name}: failed</title>
 <style>{style}</style>
 </head>
@@ -286,8 +262,8 @@ def killed_page(record: Mapping[str, Any]) -> str:
     return _KILLED_PAGE.format(
         policy=CONTENT_POLICY.format(scripts="'none'"),
         style=(TEMPLATE / "page.css").read_text(encoding="utf-8"),
-        name=_text(record.get("name")),
-        error=_text(record.get("error")),
-        started_at=_text(record.get("started_at")),
+        name=text(record.get("name")),
+        error=text(record.get("error")),
+        started_at=text(record.get("started_at")),
         parameters=escape(json.dumps(record.get("parameters"), indent=2, ensure_ascii=True)),
     )

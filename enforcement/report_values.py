@@ -8,10 +8,11 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from enforcement import shipped
-from enforcement.forecasts import MOST_DAYS
+from enforcement.forecasts import MOST_DAYS, MOST_DRAWS
 from enforcement.policy import NO_POLICY
 
 PROJECT: Final = shipped.DATA.parent
+_LONGEST_SHOWN: Final = 80
 
 
 def read_day(value: object) -> object:
@@ -94,5 +95,13 @@ Policies = Annotated[
 ]
 Baseline = Annotated[str | None, AfterValidator(_policy_or_none), Field(description=f"{NO_POLICY}, or {POLICY}")]
 HorizonDays = Annotated[int, Field(ge=1, le=MOST_DAYS, description=f"a whole number of days from 1 to {MOST_DAYS}")]
+Draws = Annotated[int, Field(ge=1, le=MOST_DRAWS, description=f"a whole number from 1 to {MOST_DRAWS}")]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="a whole number from 0")]
 SpacePath = Annotated[str, AfterValidator(_space), Field(description=SPACE)]
+
+
+def as_shown(value: object) -> str:
+    """Write a value of a parameter for a message: at most 80 letters, nothing that steers a terminal."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"

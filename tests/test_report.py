@@ -19,7 +19,8 @@ from worlds import store_of
 
 from enforcement import report
 from enforcement.report import ParameterError, RunResult, check_parameters, parse_parameters
-from enforcement.report_runs import State, all_records, held, plan, read_record, started, write_index, write_whole
+from enforcement.report_index import write_index
+from enforcement.report_runs import State, all_records, held, plan, read_record, started, write_whole
 from enforcement.spreadsheet import safe_csv
 
 FAILING = '\n[[guardrails]]\nmeasure = "lost_share_of_mail"\nper = "total"\nat_most = 0.0\nmin_messages = 1\n'
@@ -368,7 +369,14 @@ def test_a_damaged_record_harms_no_other(tmp_path: Path) -> None:
     write_whole(tmp_path / "01_fleet" / "good" / "run.json", json.dumps(good))
     index = Page(write_index(tmp_path))
     assert [element["href"] for tag, element in index.elements if tag == "a"] == ["01_fleet/good/page.html"]
-    assert not [tag for tag, _ in index.elements if tag in ("script", "img")]
+    assert not [tag for tag, _ in index.elements if tag == "img"]
+    assert [attributes.get("type") for tag, attributes in index.elements if tag == "script"] == [
+        "application/json",
+        None,
+    ]
+    data, own = index.scripts
+    assert json.loads(data)[0]["title"].startswith(HOSTILE)
+    assert own == Path("enforcement/page/runs.js").read_text(encoding="utf-8")
 
 
 def test_only_the_newest_runs_are_kept(tmp_path: Path) -> None:
@@ -379,6 +387,18 @@ def test_only_the_newest_runs_are_kept(tmp_path: Path) -> None:
     write_whole(tmp_path / "exports" / "mine" / "manifest.json", "{}")
     assert report.prune(tmp_path, 1) == ["01_fleet/run2", "01_fleet/run1"]
     assert sorted(path.name for path in tmp_path.glob("*/*")) == ["mine", "run3"]
+
+
+def test_a_run_that_is_done_outlives_failed_ones(tmp_path: Path) -> None:
+    """Failures do not drive out the last good page; a dry run names what would go, and removes nothing."""
+    for day, state in ((1, "done"), (2, "done"), (3, "failed"), (4, "failed")):
+        record = {"state": state, "name": "weekly", "policies": [], "started_at": f"2026-01-0{day}T00:00:00+00:00"}
+        write_whole(tmp_path / "weekly" / f"run{day}" / "run.json", json.dumps(record))
+    assert report.prune(tmp_path, 1, is_dry=True) == ["weekly/run3", "weekly/run1"]
+    assert report.prune(tmp_path, 1, is_dry=True, to_come=["weekly"]) == [f"weekly/run{day}" for day in (4, 3, 2, 1)]
+    assert len(list(tmp_path.glob("weekly/*"))) == 4
+    assert report.prune(tmp_path, 1) == ["weekly/run3", "weekly/run1"]
+    assert sorted(path.name for path in tmp_path.glob("weekly/*")) == ["run2", "run4"]
 
 
 def test_no_text_from_outside_becomes_markup(attacked: list[Path]) -> None:

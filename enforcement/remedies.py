@@ -1,0 +1,104 @@
+"""What to install: the releases that a day's rules accept, and the nearest of them for a server."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import polars as pl
+
+from enforcement.builds import Hop
+from enforcement.catalogue import PRODUCTS, Catalogue, Placed, Release
+from enforcement.policy import Policy
+from enforcement.schema import BUILDS
+from enforcement.standing import standings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """A release that rules accept, and the last day on which they do, as far as is known today; None: no end known."""
+
+    release: Release
+    accepted_until: date | None = None
+
+    def __str__(self) -> str:
+        """Name it as administrators look for it: its name, its build, and the number of its article, if it has one."""
+        return f"{self.release.name} ({', '.join(filter(None, (str(self.release.build), self.release.kb)))})"
+
+
+def remedies(catalogue: Catalogue, policy: Policy, day: date, *, hop: Hop = Hop.MAPI) -> tuple[Remedy, ...]:
+    """List the public releases that a policy's rules accept on a day, in order of build.
+
+    A release is judged as a kind of hop would show it. On `mapi` hops every update shows, so what is accepted there
+    is accepted on any hop; on `smtp` hops a release may be accepted only because what it misses does not show.
+
+    >>> from enforcement.shipped import load_catalogue, load_policy
+    >>> found = remedies(load_catalogue(), load_policy("ninety-days"), date(2024, 1, 15))
+    >>> [str(each.release.build) for each in found if each.release.product == "Exchange Server 2016"]
+    ['15.1.2507.34', '15.1.2507.35']
+    """
+    public = [release for release in catalogue.releases if release.is_public and release.released_on <= day]
+    rows = [(number, str(release.build), str(hop)) for number, release in enumerate(public)]
+    builds = pl.DataFrame(rows, schema=BUILDS, orient="row")
+    vulnerable_from = standings(builds, catalogue, policy)["vulnerable_from"].to_list()
+    return tuple(
+        Remedy(release=release, accepted_until=since - timedelta(days=1) if since else None)
+        for release, since in zip(public, vulnerable_from, strict=True)
+        if since is None or since > day
+    )
+
+
+def of_the_nearest_kind(placed: Placed, known: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
+    """Keep the remedies of a build's own line, else those of its product, else those of the newest product.
+
+    >>> from enforcement.builds import Build
+    >>> from enforcement.shipped import load_catalogue, load_policy
+    >>> known = remedies(load_catalogue(), load_policy("ninety-days"), date(2024, 1, 15))
+    >>> placed = load_catalogue().place(Build.parse("15.1.2507.6"))
+    >>> [each.release.name for each in of_the_nearest_kind(placed, known)]
+    ['Exchange Server 2016 CU23 Oct23SU', 'Exchange Server 2016 CU23 Nov23SU']
+    """
+    return next(
+        (
+            kind
+            for kind in (
+                tuple(
+                    each for each in known if (each.release.product, each.release.line) == (placed.product, placed.line)
+                ),
+                tuple(each for each in known if each.release.product == placed.product),
+                tuple(each for each in known if each.release.product == PRODUCTS[-1]),
+            )
+            if kind
+        ),
+        (),
+    )
+
+
+def recommended(placed: Placed, known: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
+    """Give the nearest lasting remedy in each line of a build's product; if it has none, of the newest product.
+
+    Of a line's releases that are accepted longest, as far as is known, it is the lowest: what is accepted today may
+    miss an update whose days have not run out. Nothing below what the build proves is named.
+
+    >>> from enforcement.builds import Build
+    >>> from enforcement.shipped import load_catalogue, load_policy
+    >>> known = remedies(load_catalogue(), load_policy("ninety-days"), date(2024, 1, 15))
+    >>> placed = load_catalogue().place(Build.parse("15.2.1118.7"))
+    >>> [each.release.name for each in recommended(placed, known)]
+    ['Exchange Server 2019 CU12 Nov23SU', 'Exchange Server 2019 CU13 Nov23SU']
+    """
+    floor = placed.release.build if placed.release else None
+    own = [
+        each
+        for each in known
+        if each.release.product == placed.product and (floor is None or each.release.build >= floor)
+    ]
+    chosen = own or [each for each in known if each.release.product == PRODUCTS[-1]]
+    nearest: dict[str, Remedy] = {}
+    for each in chosen:  # in order of build: of those that last as long, the first stays
+        found = nearest.setdefault(each.release.line, each)
+        if _lasts(each) > _lasts(found):
+            nearest[each.release.line] = each
+    return tuple(nearest.values())
+
+
+def _lasts(remedy: Remedy) -> date:
+    return remedy.accepted_until or date.max
