@@ -16,7 +16,6 @@ _WHOLE = re.compile(r"-?\d{1,18}")
 _NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,18})?(e-?\d{1,3})?", re.IGNORECASE)
 _NEW_STAGE_DAYS: Final = 10
 _MOST_STEPS: Final = 500  # that can be undone; none is forgotten, older ones become one
-_DEFAULT_OF_A_STAGE: Final = 0  # minutes that a stage need not mention
 
 Kind = Literal["set", "insert", "delete"]
 
@@ -200,15 +199,6 @@ def _from_text(text: str, kind: object, told: str) -> object:
         with suppress(ValueError):
             return date.fromisoformat(text)
     return told
-
-
-def minutes_set(place: Place, minutes: int) -> Edit:
-    """Set the blocked or throttled minutes of a stage; none at all need no key.
-
-    >>> minutes_set(("stages", 1, "block"), 0).value is None
-    True
-    """
-    return Edit(kind="set", place=place, value=minutes if minutes != _DEFAULT_OF_A_STAGE else None)
 
 
 def stage_inserted(data: Mapping[str, Any], after: int) -> list[Edit]:
