@@ -14,6 +14,12 @@ from enforcement.schema import HANDOVERS, REJECTS, SIGHTINGS
 from enforcement.shipped import policy_file
 from enforcement.store import create_store
 
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run",
+]  # fmt: skip
+
 # What an attacker would type into a policy, or put into a table of traffic.
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 TEMPLATED = "{{ 7 * 7 }} {% raw %} ${7*7} [click](javascript:document.title='owned')"
