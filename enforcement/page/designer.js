@@ -74,6 +74,7 @@ class Designer {
     this.gestures = 0;
     this.hovered = null;
     root.latencies = this.latencies;
+    root.designer = this;
     this.build();
     this.heard = (message) => this.hear(message);
     model.on("msg:custom", this.heard);
@@ -128,7 +129,6 @@ class Designer {
     this.next();
     this.show();
     if (entry?.at != null && told.picture) this.measured(entry.at);
-    else if (entry?.at != null) this.showFoot();
   }
 
   // What came of a wish beside the picture.
@@ -572,7 +572,7 @@ class Designer {
   }
 
   handle(kind, index, key, grip) {
-    const handle = draw("g", { class: `handle ${kind} ${key}`, role: "slider", "data-key": `${key}-${index}`, "data-stage": index,
+    const handle = draw("g", { class: `handle ${kind} ${key}`, role: "slider", tabindex: 0, "data-key": `${key}-${index}`, "data-stage": index,
       "aria-orientation": kind === "edge" ? "horizontal" : "vertical" });
     const reach = kind === "edge" ? { x: -6, y: 0, width: 12, height: STRIP.height } : { x: -13, y: -8, width: 26, height: 16 };
     handle.append(draw("rect", { ...reach, fill: "transparent" }), grip);
