@@ -6,14 +6,14 @@ const LABELS = { delayed: "Delayed", lost: "Lost", risk_left: "Risk left" };
 const SAYS = {
   delayed: "delivered late",
   lost: "refused or expired",
-  risk_left: "of vulnerable servers, delivered all the same",
+  risk_left: "delivered from vulnerable servers",
 };
 const SINCE = ["unsupported_since", "missing_since", "exploited_since", "below_minimum_since"];
 const WINDOWS = ["top of the hour", "spread"];
 const STATES = { pass: "✓ pass", fail: "✗ fail", inconclusive: "? inconclusive", "computed on save": "… computed on save" };
 const ACTIONS = new Set(["ask", "error", "saved", "exported", "replayed", "remarks", "re", "from", "ms"]);
 const SVG = "http://www.w3.org/2000/svg";
-const STRIP = { left: 34, right: 8, top: 34, height: 132, bottom: 34 };
+const STRIP = { left: 34, right: 8, top: 36, height: 132, bottom: 34 };
 const TAIL = 0.16; // how much of the strip shows the last stage, which has no end
 const TOGETHER_MS = 900; // keys pressed in so short a time are undone together
 const WAITS_MS = 3000;
@@ -466,7 +466,7 @@ class Designer {
 
   scale() {
     const stages = this.stages();
-    const width = Math.max(320, this.strip.clientWidth || this.strip.parentNode.clientWidth || 480);
+    const width = Math.max(320, this.strip.parentNode.clientWidth || 480);
     const whole = stages.slice(0, -1).reduce((sum, stage) => sum + (Number(stage.days) || 0), 0);
     const days = this.dragging?.days ?? Math.max(10, whole / (1 - TAIL));
     const plot = width - STRIP.left - STRIP.right;
@@ -480,8 +480,8 @@ class Designer {
     const height = STRIP.top + STRIP.height + STRIP.bottom;
     put(this.strip, { width: at.width, height, viewBox: `0 0 ${at.width} ${height}` });
     let from = 0;
-    let lastLabel = -1e9;
     let lastNumber = -1e9;
+    const runs = [];
     stages.forEach((stage, index) => {
       const part = this.stripParts[index];
       const isLast = index === stages.length - 1;
@@ -499,21 +499,13 @@ class Designer {
       part.group.classList.toggle("wrong", isWrong);
       put(part.outline, { ...rect(0, 60), visibility: isWrong ? "visible" : "hidden" });
       put(part.wrong, { x: x + width / 2, y: at.y(30), visibility: isWrong && width > 40 ? "visible" : "hidden" });
-      const phase = this.local ? "" : (this.view.phases?.[index] ?? "");
-      const label = this.view.problems?.length ? part.phase.textContent : phase || part.phase.textContent;
-      part.phase.textContent = label;
-      const mid = Math.min(Math.max(x + width / 2, STRIP.left + label.length * 3), at.width - STRIP.right - label.length * 3);
-      const isFree = mid - lastLabel > label.length * 6.2;
-      const isSame = index > 0 && this.stripParts[index - 1].phase.textContent === label;
-      const shown = isFree && !isSame;
-      if (shown) lastLabel = mid + label.length * 3.1;
-      put(part.phase, { x: mid, y: STRIP.top - 10, visibility: shown ? "visible" : "hidden" });
+      runs.push({ part, x, x2 });
       const isRoomy = x - lastNumber > 26;
       if (isRoomy) lastNumber = x;
       put(part.day, { x, y: STRIP.top + STRIP.height + 14, visibility: isRoomy ? "visible" : "hidden" });
       part.day.textContent = String(from);
       const words = this.view.words?.[index] ?? "";
-      part.title.textContent = `stage ${index + 1}${label ? `, ${label}` : ""}: ${words}`;
+      part.title.textContent = `stage ${index + 1}: ${words}`;
       this.placeHandle(part.edge, { x: x2, y: STRIP.top, isShown: !isLast }, days, 1, 400, `days of stage ${index + 1}`, plural(days, "day"));
       this.placeHandle(part.blockGrip, { x: x + width * 0.3, y: at.y(Math.min(60, minutes.block)), width, isShown: true }, minutes.block, 0, 60,
         `minutes blocked in stage ${index + 1}`, `${minutes.block} minutes of each hour refused`);
@@ -521,9 +513,29 @@ class Designer {
         `minutes throttled in stage ${index + 1}`, `${minutes.throttle} minutes of each hour deferred`);
       from = until;
     });
+    this.showPhases(runs, at.width);
     put(this.wholeOutline, { x: STRIP.left, y: STRIP.top, width: at.width - STRIP.left - STRIP.right, height: STRIP.height });
     put(this.axisText, { x: at.width / 2, y: STRIP.top + STRIP.height + 30 });
     for (const [text, minutes] of this.minuteTexts) put(text, { x: STRIP.left - 5, y: at.y(minutes) + 4 });
+  }
+
+  // The name of a phase stands once above the stages that have it, in a second row where it would meet another.
+  showPhases(runs, width) {
+    const phases = (this.view.phases ?? []).length === runs.length && !this.view.problems?.length ? this.view.phases : this.shownPhases;
+    this.shownPhases = phases?.length === runs.length ? phases : [];
+    const ends = [-1e9, -1e9];
+    runs.forEach(({ part, x }, index) => {
+      const name = this.shownPhases[index] ?? "";
+      let last = index;
+      while (this.shownPhases[last + 1] === name) last += 1;
+      const half = name.length * 3.1;
+      const middle = Math.min(Math.max((x + runs[last].x2) / 2, STRIP.left + half), width - STRIP.right - half);
+      const isFirst = name && name !== this.shownPhases[index - 1];
+      const row = middle - half > ends[0] + 8 ? 0 : 1;
+      if (isFirst) ends[row] = middle + half;
+      part.phase.textContent = name;
+      put(part.phase, { x: middle, y: STRIP.top - 8 - 14 * row, visibility: isFirst ? "visible" : "hidden" });
+    });
   }
 
   placeHandle(handle, where, now, least, most, label, text) {
@@ -733,6 +745,7 @@ class Designer {
       make("div", { className: "row" }, part.name, part.after, make("span", { textContent: "days after" }), part.since, remove),
       make("label", { className: "row" }, "when ", part.when), part.problem, part.catch);
     part.node.addEventListener("focusin", () => {
+      this.opensCaught = true;
       if (this.focused === index) return;
       this.focused = index;
       this.wish({ do: "focus", rule: index });
@@ -748,20 +761,21 @@ class Designer {
     if (moved.gained.builds) parts.push(`newly caught: ${side(moved.gained)}`);
     if (moved.let_go.builds) parts.push(`let go: ${side(moved.let_go)}`);
     this.moved.textContent = `All rules together, against the saved policy: ${parts.join("; ") || "the same builds"}.`;
-    if (same(caught, this.shownCaught)) return;
-    this.shownCaught = caught;
+    if (same([caught, this.opensCaught], this.shownCaught)) return;
+    this.shownCaught = [caught, this.opensCaught];
     if (!caught) {
       this.caught.replaceChildren();
       return;
     }
     const name = this.view.policy.rules?.[caught.rule]?.name ?? "";
-    const table = (head, rows) => make("table", {}, make("tr", {}, ...head.map((text) => make("th", { textContent: text }))),
+    const table = (head, rows, kind = "") => make("table", { className: kind }, make("tr", {}, ...head.map((text) => make("th", { textContent: text }))),
       ...rows.map((row) => make("tr", {}, ...row.map((cell) => make("td", { textContent: cell ?? "–" })))));
     this.caught.replaceChildren(
-      make("details", { open: true }, make("summary", { textContent: `What rule ${name} catches, those with most mail first` }),
+      make("details", { open: Boolean(this.opensCaught), ontoggle: (event) => (this.opensCaught = event.target.open) },
+        make("summary", { textContent: `What rule ${name} catches, those with most mail first` }),
         table(["build", "is at least", "hop", "servers", "messages"], caught.top_builds.map((row) => [row.build, row.update, row.hop, number.format(row.servers), number.format(row.messages)])),
         make("p", { className: "cut", textContent: `shown ${caught.top_builds.length} of ${number.format(caught.n_builds)}` }),
-        table(["server", "tenant", "messages"], caught.top_servers.map((row) => [row.server, row.tenant, number.format(row.messages)])),
+        table(["server", "tenant", "messages"], caught.top_servers.map((row) => [row.server, row.tenant, number.format(row.messages)]), "long"),
         make("p", { className: "cut", textContent: `shown ${caught.top_servers.length} of ${number.format(caught.servers)}` })));
   }
 
@@ -918,7 +932,7 @@ class Designer {
     this.hit.replaceChildren(
       make("p", { textContent: `Of ${plural(after.tenants, "tenant")}, ${number.format(after.delayed)} have mail delayed, ${number.format(after.lost)} lose some, ${number.format(after.over_a_tenth)} lose more than 10 % of theirs.` }),
       make("table", {}, make("tr", {}, ...["hardest hit", "messages", "delayed", "lost"].map((text) => make("th", { textContent: text }))),
-        ...after.top.map((row) => make("tr", {}, ...[row.tenant, number.format(row.read), number.format(row.delayed), number.format(row.lost)].map((text) => make("td", { textContent: text }))))),
+        ...after.top.map((row) => make("tr", {}, make("td", { className: "long", textContent: row.tenant }), ...[row.read, row.delayed, row.lost].map((count) => make("td", { textContent: number.format(count) }))))),
       make("p", { className: "cut", textContent: `shown ${after.top.length} of ${number.format(after.tenants)}` }));
   }
 

@@ -25,6 +25,7 @@ from enforcement.report_parameters import NOTEBOOKS
 
 SCREENSHOTS = Path(__file__).parents[2] / "reports" / "screenshots"
 TOKEN = "browser-test"
+WIDTH = 1280
 SLOWEST_MS = 100  # from mouse to picture, most of the time; machines of a test run are shared, so p95 is only told
 STARTS_S, RUNS_MS = 90, 40_000
 GUARDRAILS = """
@@ -111,12 +112,14 @@ class Lab:
     def __init__(self, browser: Browser, address: str) -> None:
         self.requests: list[str] = []
         self.complaints: list[str] = []
-        self.page: Page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        self.page: Page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(f"{address}/lab/tree/design.ipynb?token={TOKEN}&reset")
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=RUNS_MS)
         self.page.wait_for_selector("text=/Python 3 .* Idle/", timeout=RUNS_MS)
+        with suppress(PlaywrightError):
+            self.page.locator(".Toastify button", has_text="No").click(timeout=3_000)  # news are not wanted
         self.page.keyboard.press("Control+B")  # the list of files makes way
         self.run()
 
@@ -191,7 +194,11 @@ class Lab:
 
     def shot(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.set_viewport_size({"width": WIDTH, "height": 2300})
+        self.root.evaluate("root => root.scrollIntoView({ block: 'start' })")
+        self.page.wait_for_timeout(200)
         self.root.screenshot(path=SCREENSHOTS / f"designer_{name}.png")
+        self.page.set_viewport_size({"width": WIDTH, "height": 1000})
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +272,7 @@ def test_keys_do_what_the_mouse_does(lab: Lab) -> None:
     focused = lab.page.evaluate("document.activeElement.dataset.key")
     assert focused == "block-0"
     lab.shot("focus")
+    lab.handle("block-0").focus()
     lab.page.keyboard.press("ArrowUp")
     lab.page.keyboard.press("ArrowUp")
     lab.page.keyboard.press("-")
