@@ -23,7 +23,7 @@ from enforcement.verdict import Sender
 MEASURES: Final = ("delayed", "lost", "risk_left")
 ON_SAVE: Final = "computed on save"
 _DECILES: Final = 10
-_SHOWN: Final = 8  # builds and servers that a rule catches
+_SHOWN: Final = 5  # builds and servers that a rule catches
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

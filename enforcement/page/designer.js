@@ -128,7 +128,7 @@ class Designer {
     if (mine) this.tell(told, entry);
     this.next();
     this.show();
-    if (entry?.at != null && told.picture) this.measured(entry.at);
+    if (entry?.at != null && told.picture) this.measured(entry.at, told.ms);
   }
 
   // What came of a wish beside the picture.
@@ -163,11 +163,12 @@ class Designer {
   }
 
   // From the event that caused an edit until its picture is on the screen.
-  measured(at) {
+  measured(at, kernelMs) {
     requestAnimationFrame(() => {
       const channel = new MessageChannel();
       channel.port1.onmessage = () => {
         this.latencies.push(performance.now() - at);
+        this.kernelMs = kernelMs;
         this.showFoot();
       };
       channel.port2.postMessage(0);
@@ -280,6 +281,7 @@ class Designer {
     root.classList.add("enf-designer");
     root.setAttribute("data-lm-suppress-shortcuts", "true"); // the notebook's own keys rest while one works here
     for (const kind of ["keydown", "keyup"]) root.addEventListener(kind, (event) => event.stopPropagation());
+    root.addEventListener("keydown", (event) => this.undoKey(event));
 
     const names = `policies-${this.me}`;
     this.fields.load = make("input", { list: names, placeholder: "a shipped name or a path", size: 22 });
@@ -644,6 +646,13 @@ class Designer {
     event.preventDefault();
   }
 
+  undoKey(event) {
+    const isUndo = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z";
+    if (!isUndo || event.target.matches("input") || this.isLost) return;
+    event.preventDefault();
+    this.wish({ do: event.shiftKey ? "redo" : "undo" }, event.timeStamp);
+  }
+
   showProblems() {
     const found = this.view.problems ?? [];
     if (same(found, this.shownProblems)) return;
@@ -789,7 +798,7 @@ class Designer {
         const field = (key, properties) => this.field("input", { "aria-label": `${key.replaceAll("_", " ")} of cohort ${index + 1}`, ...properties }, () => ["cohorts", index, key], (text) => (text === "" && key !== "name" ? null : text));
         const part = {
           name: field("name", { size: 12 }),
-          starts_on: field("starts_on", { type: "date" }),
+          starts_on: field("starts_on", { size: 10, placeholder: "YYYY-MM-DD" }),
           products: field("products", { className: "wide", placeholder: "all products" }),
           tenants: field("tenants", { className: "wide", placeholder: "all tenants" }),
           share_of_tenants: field("share_of_tenants", { size: 5, placeholder: "all" }),
@@ -841,7 +850,7 @@ class Designer {
       const more = share == null || other == null ? "" : `${share >= other ? "+" : "−"}${(100 * Math.abs(share - other)).toFixed(1)} points to the baseline`;
       part.more.textContent = `${number.format(now.totals[part.name])} messages ${SAYS[part.name]}; ${more}`;
     }
-    for (const [name, chart] of Object.entries(this.charts)) chart.show(now.by_day[name], beside.by_day[name], days, isAhead);
+    for (const [name, chart] of Object.entries(this.charts)) chart.show(now.by_day[name], beside.by_day[name], days);
     this.drawn = { now, beside, days };
     this.showReadout();
     if (isAhead) {
@@ -958,7 +967,7 @@ class Designer {
     if (this.isLost) this.timing.textContent = "No kernel.";
     else if (waits > WAITS_MS) this.timing.textContent = `Waiting for the kernel for ${(waits / 1000).toFixed(0)} s (it counts, or other cells run).`;
     else if (latencies.length) {
-      this.timing.textContent = `Last judgement: ${ms(latencies.at(-1))} from mouse to picture (${ms(this.ms ?? 0)} in the kernel); median ${ms(at(0.5))}, 95 % within ${ms(at(0.95))} of ${latencies.length}.`;
+      this.timing.textContent = `Last judgement: ${ms(latencies.at(-1))} from mouse to picture (${ms(this.kernelMs)} in the kernel); median ${ms(at(0.5))}, 95 % within ${ms(at(0.95))} of ${latencies.length}.`;
     } else this.timing.textContent = this.ms == null ? "" : `Last judgement: ${ms(this.ms)} in the kernel.`;
     this.exact.textContent = this.isOld
       ? "Not valid now: the pictures show the last valid state."
@@ -1012,7 +1021,7 @@ class Lines {
     put(this.cross, { x1: x, x2: x, y1: 18, y2: 84, visibility: at == null ? "hidden" : "visible" });
   }
 
-  show(now, beside, days, isAhead) {
+  show(now, beside, days) {
     const width = Math.max(320, this.node.parentNode?.clientWidth || 420);
     const height = this.hasAxis ? 106 : 90;
     const [left, top, bottom] = [46, 18, 84];
@@ -1038,7 +1047,7 @@ class Lines {
     put(this.now, { d: path(now) });
     put(this.beside, { d: path(beside) });
     put(this.area, { d: now.includes(null) ? "" : `${path(now)}L${this.x(this.n - 1)} ${bottom}L${left} ${bottom}Z` });
-    this.title.textContent = `${LABELS[this.name]}: ${SAYS[this.name]}${isAhead ? ", expected" : ""} (% of the day's mail)`;
+    this.title.textContent = `${LABELS[this.name]}: ${SAYS[this.name]} (% of the day's mail)`;
     [0, most].forEach((share, at) => {
       put(this.axis[at], { y: y(share) + 4 });
       this.axis[at].textContent = percent(share, most < 0.05 ? 1 : 0);
