@@ -174,9 +174,7 @@ def _known(place: Place) -> bool:
 def _typed(place: Place, told: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
     """Read a value as what is expected at its place; what cannot be read so stays, and is called wrong later."""
     if isinstance(told, dict):
-        return {
-            str(key): _typed((*place, str(key)), value) for key, value in told.items() if value not in (None, "")
-        }
+        return {str(key): _typed((*place, str(key)), value) for key, value in told.items() if value not in (None, "")}
     node = node_at(place, policy_schema())
     kind = node.get("format", node.get("type"))
     if kind == "array" and isinstance(told, str):

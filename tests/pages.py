@@ -41,6 +41,20 @@ reason = '''{HOSTILE}'''
 until = 2030-01-01
 """
 
+# Two bounds: one that the exposure alone can judge, one that needs to know who is hit.
+GUARDRAILS = """
+[[guardrails]]
+measure = "lost_share_of_mail"
+per = "total"
+at_most = 0.5
+min_messages = 100
+[[guardrails]]
+measure = "lost_share_of_mail"
+per = "tenant"
+at_most = 0.9
+min_messages = 100
+"""
+
 
 def small_store(path: Path) -> Path:
     """Make a sample of 20,000 messages, and a tenant beside it whose name is markup."""

@@ -51,8 +51,18 @@ CORE = (  # values in, values out
         "hazards",
         "space",
         "policy_writing",
+        "designer",
     ),  # and for all of them
-    ("outcomes", "response", "assumptions_text", "posterior", "survival", "candidates", "export.target"),
+    (
+        "designer_text",
+        "outcomes",
+        "response",
+        "assumptions_text",
+        "posterior",
+        "survival",
+        "candidates",
+        "export.target",
+    ),
 )
 ANSWERS = (  # values in, what a person looks at out
     ("course", "acts", "patch_forecast"),
@@ -71,7 +81,7 @@ ANSWERS = (  # values in, what a person looks at out
         "returns",
     ),
     ("rollout", "expected", "differences", "picture_tables", "policy_words", "story", "story_sources"),
-    ("frontier", "sensitivity", "story_policy", "rollout_bands", "export.tables"),
+    ("frontier", "sensitivity", "story_policy", "rollout_bands", "export.tables", "designer_view"),
     ("rollout_differences", "export.postfix"),
 )
 RING = (  # files, the database, notebooks, the clock of the day
@@ -101,8 +111,10 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.polars", "engines.spark"),
     ("engines.lakes",),
     ("workbench", "intake", "seen_patching"),
-    ("forecasts",),
-    ("searches", "report_values"),
+    ("forecasts", "designer_files"),
+    ("searches", "report_values", "designer_ahead"),
+    ("designer_session",),
+    ("designer_widget",),
     ("provenance", "report_parameters", "backtested"),
     ("story_backtest", "story_rollout", "story_frontier"),
     ("report_runs",),
@@ -129,6 +141,8 @@ DOORS = {
     "nbconvert": ("report*",),
     "nbformat": ("report*",),
     "vl_convert": ("report*",),
+    "anywidget": ("designer_widget",),
+    "tomlkit": ("designer_text",),
     "typer": ("__main__", "terminal", "commands*"),
     "rich": ("__main__", "terminal", "commands*"),
 }

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import absent
-from pages import CHROMIUM, FLAGS, PYTHON, own_policy, small_store
+from pages import CHROMIUM, FLAGS, GUARDRAILS, PYTHON, own_policy, small_store
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
@@ -28,18 +28,6 @@ TOKEN = "browser-test"
 WIDTH = 1280
 SLOWEST_MS = 100  # from mouse to picture, most of the time; machines of a test run are shared, so p95 is only told
 STARTS_S, RUNS_MS = 90, 40_000
-GUARDRAILS = """
-[[guardrails]]
-measure = "lost_share_of_mail"
-per = "total"
-at_most = 0.5
-min_messages = 100
-[[guardrails]]
-measure = "lost_share_of_mail"
-per = "tenant"
-at_most = 0.9
-min_messages = 100
-"""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +54,9 @@ def address(folder: Path) -> Iterator[str]:
         "IdentityProvider.token": TOKEN, "LabApp.news_url": None, "LabApp.extension_manager": "readonly",
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate", "ServerApp.allow_root": True,
     }  # fmt: skip
-    private = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    private = {
+        name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    }
     with (folder / "lab.log").open("w") as log:
         lab = subprocess.Popen(
             [PYTHON, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in settings.items())],
@@ -223,7 +213,9 @@ def test_it_opens_and_fits(lab: Lab, address: str) -> None:
                              "([...document.querySelectorAll('.enf-designer .columns > div')])")  # fmt: skip
     width = lab.page.evaluate("(root => [root.scrollWidth, root.clientWidth])(document.querySelector('.enf-designer'))")
     assert width[0] <= width[1]
-    assert not [url for url in lab.requests if not url.startswith((address, "data:", "blob:", address.replace("http", "ws")))]
+    assert not [
+        url for url in lab.requests if not url.startswith((address, "data:", "blob:", address.replace("http", "ws")))
+    ]
     assert not lab.complaints
     lab.shot("open")
 
