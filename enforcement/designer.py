@@ -109,8 +109,8 @@ def begun(text: str) -> Draft:
     """Begin with a policy's text; a text that is no TOML is a ValueError, one that is no valid policy is a draft.
 
     >>> draft = begun('schema_version = 1')
-    >>> draft.policy, draft.problems[0].line
-    (None, 'name: missing (expected letters, digits, '-', '_' and '.', at most 64, a letter or digit first and last)')
+    >>> draft.policy, [problem.place for problem in draft.problems]
+    (None, [('name',), ('rules',), ('cohorts',), ('stages',)])
     """
     data = read_toml(text)
     return Draft(text=text, data=data, saved=data)

@@ -32,7 +32,7 @@ from enforcement.kept import rested_on
 from enforcement.policy import NO_POLICY, Policy
 from enforcement.policy_words import stage_words
 from enforcement.replay import OVER_A_TENTH_LOST, Replay
-from enforcement.workbench import Order, Setting, exposed_to, export_policy, opened_history, replay_policies
+from enforcement.workbench import Order, Setting, export_policy, exposed_to, opened_history, replay_policies
 
 _MOST_GROUNDS: Final = 4  # kept, so that undoing a change of rules reads nothing
 _HIT: Final = 5  # tenants that are named
@@ -76,7 +76,7 @@ class Session:
             self._builds, self._servers = history.builds, history.servers
 
     def wished(self, wish: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what the browser wishes; the answer is what to show. What it cannot have is a ValueError or LookupError."""
+        """Do what the browser wishes and answer what to show; what it cannot have is a ValueError or LookupError."""
         began = time.perf_counter()
         does: dict[str, Callable[[Mapping[str, Any]], dict[str, Any] | None]] = {
             "open": self._open,
@@ -170,7 +170,7 @@ class Session:
             return self._whole()
         key = self._basis_key(policy)
         if key not in self._bases:
-            baseline, _ = self._baseline()
+            baseline = self._baseline()[0]
             senders = self.setting.background().senders
             ground = Ground.of(exposed_to(policy, self.setting, risk_by=baseline or policy), senders)
             if baseline is None:
@@ -296,8 +296,7 @@ class Session:
 
     def _replay(self, _: Mapping[str, Any]) -> dict[str, Any]:
         path = self._file()
-        baseline, _problem = self._baseline()
-        (found,) = replay_policies([path], self.setting, risk_by=baseline)
+        (found,) = replay_policies([path], self.setting, risk_by=self._baseline()[0])
         return {"replayed": _hit(found)}
 
     def _export(self, _: Mapping[str, Any]) -> dict[str, Any]:
@@ -333,7 +332,7 @@ def _hit(found: Replay) -> dict[str, Any]:
 
 
 def memory() -> dict[str, int]:
-    """Tell how much memory this program has, has had at most, and could still get, in bytes; what is not told is out."""
+    """Tell how much memory this program has, has had at most, and could get, in bytes; as far as the system tells."""
     told: dict[str, int] = {}
     sources = {"/proc/self/status": {"VmRSS": "has", "VmHWM": "peak"}, "/proc/meminfo": {"MemAvailable": "free"}}
     for source, names in sources.items():

@@ -105,7 +105,19 @@ def _made(key: str | int) -> Item:
 
 def _item(value: Any) -> Item:  # noqa: ANN401 - whatever TOML holds
     """Write a value as people write it: tables of a list in one line each."""
-    return tomlkit.parse(f"a = {_written(value)}\n").item("a")
+    return _only(f"a = {_written(value)}\n")
+
+
+def _only(text: str) -> Item:
+    return _item_of(tomlkit.parse(text), "a")
+
+
+def _item_of(node: TOMLDocument | InlineTable, key: str) -> Item:
+    """Give the value of a key with all that stands around it; a table in pieces is none."""
+    found = node.item(key)
+    if not isinstance(found, Item):
+        raise TypeError(f"{key} is written in pieces")
+    return found
 
 
 def _written(value: Any) -> str:  # noqa: ANN401 - whatever TOML holds
@@ -121,26 +133,28 @@ def _set_above_tables(document: Any, key: str, value: Any) -> None:  # noqa: ANN
     names = [name.key for name, item in document.body if name is not None and not isinstance(item, Table | AoT)]
     if names:
         document._insert_after(names[-1], key, _item(value))  # noqa: SLF001 - there is no other door for it
-    else:
+    elif document.body:
         document._insert_at(0, key, _item(value))  # noqa: SLF001 - the same
+    else:
+        document.append(key, _item(value))
 
 
 def _edit_inline(document: Any, place: Place, node: InlineTable, key: str, value: Any) -> None:  # noqa: ANN401
     """Set a key of a table in one line; when keys come or go, the line is written anew with its values as they were."""
     if key in node and value is not None:
-        new, old = _item(value), node.item(key)
+        new, old = _item(value), _item_of(node, key)
         if isinstance(new, Date) and isinstance(old, Date):
             new._raw += old.trivia.comment_ws  # noqa: SLF001 - as in _keep_spaces
         node[key] = new
         return
-    parts = {name: node.item(name).as_string() for name in node if name != key}
+    parts = {name: _item_of(node, name).as_string() for name in node if name != key}
     if value is not None:
         parts[key] = _written(value)
     line = "{ " + ", ".join(f"{name} = {each.strip()}" for name, each in parts.items()) + " }" if parts else "{}"
     inside = document
     for part in place[:-1]:
         inside = inside[part]
-    inside[place[-1]] = tomlkit.parse(f"a = {line}").item("a")
+    inside[place[-1]] = _only(f"a = {line}")
 
 
 def _edit_list(document: Any, node: Any, at: int, edit: Edit) -> None:  # noqa: ANN401 - an array, or one of tables

@@ -55,12 +55,16 @@ class Ground:
             days=tuple(days),
             read=_along(days, exposed.base, "read"),
             vulnerable=_along(days, exposed.base, "vulnerable"),
-            subject=np.bincount(place, units["messages"].to_numpy(), len(days)),
+            subject=_summed(place, units["messages"].cast(pl.Float64).to_numpy(), len(days)),
             decile_read=_along(deciles, exposed.base, "read"),
             place=place,
             at_risk=units["at_risk"].to_numpy(),
             mail=exposed.mail.filter(pl.col("read") > 0),
         )
+
+
+def _summed(place: npt.NDArray[np.int64], weights: Floats, n: int) -> Floats:
+    return np.bincount(place, weights, n).astype(np.float64)
 
 
 def _along(of: pl.Series, base: pl.DataFrame, what: str) -> Floats:
@@ -88,8 +92,8 @@ def outcome(ground: Ground, policy: Policy) -> Outcome:
     """Judge a policy on what was counted."""
     judged = ground.judge.judge(policy)
     n_days, of_unit = len(ground.days), judged.by_day[0]
-    by_day = np.stack([np.bincount(ground.place, of_unit[:, at], n_days) for at in range(len(COUNTS))], axis=1)
-    lost_at_risk = np.bincount(ground.place, _harms(of_unit)[1] * ground.at_risk, n_days)
+    by_day = np.stack([_summed(ground.place, of_unit[:, at], n_days) for at in range(len(COUNTS))], axis=1)
+    lost_at_risk = _summed(ground.place, _harms(of_unit)[1] * ground.at_risk, n_days)
     return Outcome(
         policy=policy, by_day=by_day, risk_left=ground.vulnerable - lost_at_risk, by_decile=_by_decile(judged)
     )
@@ -162,7 +166,7 @@ def differs(saved: Policy | None, draft: Policy) -> list[list[str]]:
 
 
 def builds_under(builds: pl.DataFrame, catalogue: Catalogue, policy: Policy) -> pl.DataFrame:
-    """Say of each build what the rules make of it: STANDINGS, and rule_0, …: the day from which each rule alone counts."""
+    """Say of each build what the rules make of it: STANDINGS, and rule_0, …: the day from which each alone counts."""
     table = standings(builds, catalogue, policy)
     alone = [vulnerable_from(rule).alias(f"rule_{index}") for index, rule in enumerate(policy.rules)]
     return pl.concat([table, table.with_columns(build="proves").select(*alone)], how="horizontal")
@@ -197,13 +201,16 @@ def caught(table: pl.DataFrame, mail: pl.DataFrame, servers: pl.DataFrame, on: d
     )
     by_server = sent.group_by("server_id").agg(messages=pl.col("read").sum())
     named = by_server.join(servers.select("server_id", "server", "tenant"), on="server_id")
-    most_first = {"descending": [True, False], "nulls_last": True}
+    most_first = [True, False]
     return {
         "rule": rule,
         **_counted(sent),
-        "top_builds": by_build.sort("messages", "build", **most_first).head(_SHOWN).to_dicts(),
+        "top_builds": by_build.sort("messages", "build", descending=most_first).head(_SHOWN).to_dicts(),
         "n_builds": by_build.height,
-        "top_servers": named.sort("messages", "server", **most_first).head(_SHOWN).drop("server_id").to_dicts(),
+        "top_servers": named.sort("messages", "server", descending=most_first)
+        .head(_SHOWN)
+        .drop("server_id")
+        .to_dicts(),
     }
 
 

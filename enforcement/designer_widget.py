@@ -1,4 +1,4 @@
-"""The designer in a notebook: a widget where there is a browser to draw it, the still picture of a schedule elsewhere."""
+"""The designer in a notebook: a widget where a browser can draw it, the still picture of a schedule elsewhere."""
 
 import os
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class Designer:
         """Show both: a front end with widgets takes the widget, every other one the picture."""
         if self._widget is None:
             self._widget = _Widget(self._policy, self._setting)
-        return _data(self._widget._repr_mimebundle_()) | _data(self._still._repr_mimebundle_())  # noqa: SLF001 - as notebooks do
+        return _data(self._widget._repr_mimebundle_()) | _data(self._still._repr_mimebundle_())
 
 
 def _data(bundle: Any) -> dict[str, Any]:  # noqa: ANN401 - with its metadata, or without

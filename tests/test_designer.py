@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import GUARDRAILS, hostile_policy, own_policy, small_store
 
-from enforcement import designer_session, shipped
+from enforcement import designer_files, designer_session, shipped
 from enforcement.charts_theme import MIME
 from enforcement.designer import Draft, Edit, applied, begun, read_edit, stage_deleted, stage_inserted
 from enforcement.designer_files import ChangedError, place, read, suggested, write
@@ -110,7 +110,11 @@ def _edit(draw: st.DrawFn, data: dict[str, Any], kinds: str) -> list[Edit]:
         "insert stage": st.just(stage_inserted(data, at["stages"])),
         "insert rule": st.integers(0, n["rules"]).map(
             lambda v: [
-                Edit(kind="insert", place=("rules", v), value={"name": f"new {v}", "since": "missing_since", "after_days": 9})
+                Edit(
+                    kind="insert",
+                    place=("rules", v),
+                    value={"name": f"new {v}", "since": "missing_since", "after_days": 9},
+                )
             ]
         ),
     }  # fmt: skip
@@ -129,7 +133,7 @@ def _drawn(data: st.DataObject, draft: Draft, kinds: str) -> Draft:
     return draft
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data(), text=st.sampled_from(TEXTS))
 def test_edits_undone_give_back_what_was_there_and_redone_what_came(data: st.DataObject, text: str) -> None:
     """Back to the first step and forth again: the same data, the same text, to the letter."""
@@ -148,7 +152,7 @@ def test_edits_undone_give_back_what_was_there_and_redone_what_came(data: st.Dat
     assert text_of(again) == text_of(draft)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(data=st.data(), text=st.sampled_from(TEXTS))
 def test_what_is_written_says_what_was_drawn_and_keeps_the_comments(data: st.DataObject, text: str) -> None:
     """Every text reads back as the draft, valid or not, with all comments in their order; a valid one passes check."""
@@ -160,7 +164,7 @@ def test_what_is_written_says_what_was_drawn_and_keeps_the_comments(data: st.Dat
         assert parse_policy(written, source="x.toml") == draft.policy
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data(), text=st.sampled_from(TEXTS))
 def test_comments_in_lines_of_their_own_outlive_what_is_deleted(data: st.DataObject, text: str) -> None:
     """Only what stands at the end of the line of a thing that is deleted goes with it."""
@@ -196,12 +200,17 @@ def test_what_is_not_valid_is_told_where_it_is() -> None:
     assert draft.policy is None
 
 
-@settings(max_examples=200, deadline=None)
+STEPS = ["stages", "rules", "when", "days", "__class__", "pause", 0, 7, -1]
+NAMES = st.text(max_size=5)
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+
+
+@settings(max_examples=100, deadline=None)
 @given(
     kind=st.sampled_from(["set", "insert", "delete", "x", None]),
-    where=st.lists(st.sampled_from(["stages", "rules", "when", "days", "__class__", "pause", 0, 7, -1]), max_size=4) | st.none(),
-    value=st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2), max_leaves=4),
-)  # fmt: skip
+    where=st.lists(st.sampled_from(STEPS), max_size=4) | st.none(),
+    value=st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=2)),
+)
 def test_whatever_a_browser_says_is_an_edit_or_an_error(kind: object, where: object, value: object) -> None:
     """No wish breaks the draft: it is refused in words, or it is data of which what is wrong is told."""
     draft = begun(HEADED)
@@ -390,7 +399,7 @@ def test_the_year_to_come_follows_the_stages(session: Session) -> None:
 
 def test_saved_replayed_exported(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is needed for what others read; saved, the draft is as it was, can still be undone, and is exported."""
-    monkeypatch.setattr(designer_session.designer_files, "PROJECT", tmp_path)
+    monkeypatch.setattr(designer_files, "PROJECT", tmp_path)
     path = tmp_path / "mine.toml"
     session.wished({"do": "open"})
     session.wished(_set("stages", 0, "days", value=33))
@@ -453,7 +462,8 @@ def test_the_widget_answers_in_words_and_shows_a_picture_elsewhere(
     assert widget is not None
     wishes: list[dict[str, Any]] = [
         {"do": "fly"}, {}, {"do": "stage", "act": "delete", "at": 99}, {"do": "load", "policy": "no-such"},
-        {"do": "save", "path": "/no/such/place.toml"}, {"do": "edit", "edits": [{"kind": "set", "place": ["x"], "value": 1}]},
+        {"do": "save", "path": "/no/such/place.toml"},
+        {"do": "edit", "edits": [{"kind": "set", "place": ["x"], "value": 1}]},
     ]  # fmt: skip
     for wish in wishes:
         answer = widget.answer(wish | {"seq": 7, "from": "me"})

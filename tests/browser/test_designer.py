@@ -50,8 +50,8 @@ def address(folder: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = {
-        "ServerApp.root_dir": folder, "ServerApp.ip": "127.0.0.1", "ServerApp.port": port, "ServerApp.open_browser": False,
-        "IdentityProvider.token": TOKEN, "LabApp.news_url": None, "LabApp.extension_manager": "readonly",
+        "ServerApp.root_dir": folder, "ServerApp.ip": "127.0.0.1", "ServerApp.port": port,
+        "ServerApp.open_browser": False,        "IdentityProvider.token": TOKEN, "LabApp.news_url": None, "LabApp.extension_manager": "readonly",
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate", "ServerApp.allow_root": True,
     }  # fmt: skip
     private = {
@@ -63,7 +63,7 @@ def address(folder: Path) -> Iterator[str]:
             cwd=folder, env=os.environ | private, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         try:
-            _until(lambda: _answers(port), STARTS_S, lambda: (folder / "lab.log").read_text())
+            _until(lambda: _answers(port), STARTS_S, (folder / "lab.log").read_text)
             yield f"http://127.0.0.1:{port}"
         finally:
             os.killpg(lab.pid, signal.SIGTERM)
@@ -221,7 +221,7 @@ def test_it_opens_and_fits(lab: Lab, address: str) -> None:
 
 
 def test_dragging_moves_the_picture_at_once(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    """Edges and tops change days and minutes, the lines follow within a tenth of a second, and one undo takes a drag back."""
+    """Edges and tops change days and minutes, the lines follow at once, and one undo takes a drag back."""
     before = {name: lab.line(name) for name in ("delayed", "lost", "risk_left")}
     days, minutes = lab.value("days-3"), lab.value("throttle-2")
     lab.page.evaluate("document.querySelector('.enf-designer').latencies.length = 0")
@@ -238,7 +238,7 @@ def test_dragging_moves_the_picture_at_once(lab: Lab, capsys: pytest.CaptureFixt
     alone = median(lab.empty_trips())
     with capsys.disabled():
         print(f"\nfrom mouse to picture: median {median(times):.0f} ms, p95 {times[int(0.95 * len(times))]:.0f} ms, "
-              f"most {times[-1]:.0f} ms of {len(times)}; an empty answer of the kernel alone: {alone:.0f} ms")  # fmt: skip
+              f"most {times[-1]:.0f} ms of {len(times)}; an empty answer alone: {alone:.0f} ms")  # fmt: skip
     assert len(times) > 15
     # A machine that others use too answers late, whatever is asked: an event waits for the answer before its own.
     assert median(times) <= max(SLOWEST_MS, 2 * alone + SLOWEST_MS / 2)
@@ -253,7 +253,7 @@ def test_dragging_moves_the_picture_at_once(lab: Lab, capsys: pytest.CaptureFixt
 
 
 def test_keys_do_what_the_mouse_does(lab: Lab) -> None:
-    """Tab reaches the handles; arrows, + and -, Insert and Delete change them; the notebook's own keys rest meanwhile."""
+    """Tab reaches the handles; arrows, + and -, Insert and Delete change them; the notebook's own keys rest."""
     cells = lab.page.locator(".jp-Notebook .jp-Cell").count()
     lab.handle("days-0").focus()
     lab.page.keyboard.press("ArrowRight")
@@ -298,7 +298,7 @@ def test_what_is_not_valid_is_marked_and_not_saved(lab: Lab) -> None:
 
 
 def test_a_rule_tells_what_it_catches_as_it_is_typed(lab: Lab) -> None:
-    """A condition counts its builds, servers and messages at once, against the saved policy; an error stands below it."""
+    """A condition counts its builds, servers and messages at once, against the saved policy; an error stands below."""
     when = lab.root.get_by_label("when of rule 2")
     before = lab.root.locator(".catch").nth(1).inner_text()
     when.fill("product = 'Exchange Server 2016'")
