@@ -139,7 +139,7 @@ def _set_above_tables(document: Any, key: str, value: Any) -> None:  # noqa: ANN
         document.append(key, _item(value))
 
 
-def _edit_inline(document: Any, place: Place, node: InlineTable, key: str, value: Any) -> None:  # noqa: ANN401
+def _edit_inline(document: Any, place: Place, node: InlineTable, key: str, value: Any) -> None:  # noqa: ANN401 - whatever TOML holds
     """Set a key of a table in one line; when keys come or go, the line is written anew with its values as they were."""
     if key in node and value is not None:
         new, old = _item(value), _item_of(node, key)

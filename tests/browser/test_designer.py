@@ -51,7 +51,8 @@ def address(folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     settings = {
         "ServerApp.root_dir": folder, "ServerApp.ip": "127.0.0.1", "ServerApp.port": port,
-        "ServerApp.open_browser": False,        "IdentityProvider.token": TOKEN, "LabApp.news_url": None, "LabApp.extension_manager": "readonly",
+        "ServerApp.open_browser": False,
+        "IdentityProvider.token": TOKEN, "LabApp.news_url": None, "LabApp.extension_manager": "readonly",
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate", "ServerApp.allow_root": True,
     }  # fmt: skip
     private = {
