@@ -44,6 +44,7 @@ class _Basis:
     """What a draft is judged on, and beside what: the baseline's outcome goes by the same risk."""
 
     key: str
+    policy: Policy
     ground: Ground
     baseline: Policy | None
     beside: Outcome
@@ -64,10 +65,12 @@ class Session:
     _basis: _Basis | None = field(init=False, default=None)
     _ahead: tuple[str, Ahead] | None = field(init=False, default=None)
     _shows_ahead: bool = field(init=False, default=False)
+    _shown: str = field(init=False, default="")
     _builds: pl.DataFrame = field(init=False)
     _servers: pl.DataFrame = field(init=False)
     _focus: int = field(init=False, default=0)
     _rules: tuple[str, dict[str, Any]] | None = field(init=False, default=None)
+    _before: tuple[Policy, pl.DataFrame] | None = field(init=False, default=None)
     _target: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -179,7 +182,7 @@ class Session:
                 beside_ground = Ground.of(exposed_to(baseline, self.setting, risk_by=baseline), senders)
                 beside = outcome(beside_ground, baseline)
             self._bases[key] = _Basis(
-                key=key, ground=ground, baseline=baseline, beside=beside, beside_ground=beside_ground
+                key=key, policy=policy, ground=ground, baseline=baseline, beside=beside, beside_ground=beside_ground
             )
             while len(self._bases) > _MOST_GROUNDS:
                 self._bases.pop(next(iter(self._bases)))
@@ -190,10 +193,10 @@ class Session:
         self._shows_ahead = bool(wish.get("on"))
         return self._whole()
 
-    def _made_ahead(self, policy: Policy, basis: _Basis) -> Ahead:
-        """Give the fleet as it was made ready for what the draft is judged on."""
+    def _made_ahead(self, basis: _Basis) -> Ahead:
+        """Give the fleet made ready for what the draft is judged on."""
         if self._ahead is None or self._ahead[0] != basis.key:
-            self._ahead = (basis.key, ahead(policy, basis.baseline, self.setting))
+            self._ahead = (basis.key, ahead(basis.policy, basis.baseline, self.setting))
         return self._ahead[1]
 
     # What is shown
@@ -201,6 +204,8 @@ class Session:
     def _view(self) -> dict[str, Any]:
         """Tell all that changes with every edit."""
         draft, policy = self._draft, self._draft.policy
+        if policy is not None and self._basis is None:  # the file was not valid until now
+            self._count({})
         if policy is not None and self._basis is not None:  # undone or redone to what is known: nothing is read
             self._basis = self._bases.get(self._basis_key(policy), self._basis)
         told: dict[str, Any] = {
@@ -226,7 +231,10 @@ class Session:
             "rules": self._rules_told(policy, basis),
         }
         if self._shows_ahead:
-            told["ahead"] = expected_of(self._made_ahead(policy, basis), policy)
+            told["ahead"] = expected_of(self._made_ahead(basis), policy)
+        if self._shown != basis.key:
+            self._shown = basis.key
+            told |= self._whole()
         return told
 
     def _rules_told(self, policy: Policy, basis: _Basis) -> dict[str, Any]:
@@ -235,13 +243,21 @@ class Session:
         if self._rules is None or self._rules[0] != key:
             catalogue, on, mail = shipped.load_catalogue(), basis.ground.days[-1], basis.ground.mail
             table = builds_under(self._builds, catalogue, policy)
-            before = table if self._saved is None else builds_under(self._builds, catalogue, self._saved)
+            before = self._builds_saved(table)
             told: dict[str, Any] = {"each": catches(table, mail, on), "on": str(on)}
             told |= {"moved": moved(table, before, mail, on)}
             if self._focus < len(policy.rules):
                 told["caught"] = caught(table, mail, self._servers, on, self._focus)
             self._rules = (key, told)
         return self._rules[1]
+
+    def _builds_saved(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Give what the saved policy's rules make of the builds; without a valid one, what the draft's do."""
+        if self._saved is None:
+            return table
+        if self._before is None or self._before[0] != self._saved:
+            self._before = (self._saved, builds_under(self._builds, shipped.load_catalogue(), self._saved))
+        return self._before[1]
 
     def _whole(self) -> dict[str, Any]:
         """Tell what changes with the file, the baseline, and what was counted."""
@@ -260,7 +276,7 @@ class Session:
         told["days"] = [str(day) for day in basis.ground.days]
         told["read"] = float(basis.ground.read.sum())
         if self._shows_ahead and policy is not None:
-            ready = self._made_ahead(policy, basis)
+            ready = self._made_ahead(basis)
             told["ahead_baseline"] = expected_of_baseline(ready, basis.baseline, policy)
             told |= {"as_of": ready.as_of, "n_guesses": ready.n_guesses}
         return told

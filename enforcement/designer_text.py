@@ -7,7 +7,7 @@ from typing import Any
 import tomlkit
 from tomlkit import TOMLDocument
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AoT, Array, Comment, Date, InlineTable, Item, Null, Table, Whitespace
+from tomlkit.items import AoT, Array, Comment, Date, InlineTable, Item, Null, Table, Trivia, Whitespace
 
 from enforcement.designer import Draft, Edit
 from enforcement.policy_problems import Place
@@ -88,7 +88,7 @@ def _edit(document: Any, edit: Edit) -> None:  # noqa: ANN401 - tomlkit's contai
     elif isinstance(node, InlineTable):
         _edit_inline(document, edit.place[:-1], node, last, edit.value)
     elif edit.value is None:
-        del node[last]
+        _leave_out(node, last)
     elif last in node:
         node[last] = _item(edit.value)
     elif isinstance(node, Table):
@@ -97,6 +97,16 @@ def _edit(document: Any, edit: Edit) -> None:  # noqa: ANN401 - tomlkit's contai
         node.value.body.extend(loose)
     else:
         _set_above_tables(document, last, edit.value)
+
+
+def _leave_out(node: TOMLDocument | Table, key: str) -> None:
+    """Leave out a key in a line of its own; the comment at the line's end stays, in a line for itself."""
+    item = node[key]
+    body = node.value.body if isinstance(node, Table) else node.body
+    at = next(place for place, (name, _) in enumerate(body) if name is not None and name.key == key)
+    del node[key]
+    if isinstance(item, Item) and item.trivia.comment:
+        body[at] = (None, Comment(Trivia(indent=item.trivia.indent, comment=item.trivia.comment)))
 
 
 def _made(key: str | int) -> Item:

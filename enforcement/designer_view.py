@@ -178,16 +178,21 @@ def catches(table: pl.DataFrame, mail: pl.DataFrame, on: date) -> list[dict[str,
     Takes what builds_under gives, and MAIL_BY_PAIR.
     """
     rules = [name for name in table.columns if name.startswith("rule_")]
-    return [_counted(_sent(table.filter(pl.col(rule) <= on), mail)) for rule in rules]
+    return [_counted(_sent(found := table.filter(pl.col(rule) <= on), mail), found) for rule in rules]
 
 
 def _sent(builds: pl.DataFrame, mail: pl.DataFrame) -> pl.DataFrame:
-    return mail.join(builds.select("build_id", "build", "hop", "update"), on="build_id")
+    return mail.filter(pl.col("build_id").is_in(builds["build_id"].implode()))
 
 
-def _counted(sent: pl.DataFrame) -> dict[str, int]:
+def _seen(builds: pl.DataFrame, sent: pl.DataFrame) -> pl.Series:
+    """Name the builds that sent any mail; one seen on two kinds of hop is one."""
+    return builds.filter(pl.col("build_id").is_in(sent["build_id"].unique().implode()))["build"].unique()
+
+
+def _counted(sent: pl.DataFrame, builds: pl.DataFrame) -> dict[str, int]:
     return {
-        "builds": sent["build"].n_unique(),
+        "builds": len(_seen(builds, sent)),
         "servers": sent["server_id"].n_unique(),
         "messages": int(sent["read"].sum()),
     }
@@ -195,17 +200,24 @@ def _counted(sent: pl.DataFrame) -> dict[str, int]:
 
 def caught(table: pl.DataFrame, mail: pl.DataFrame, servers: pl.DataFrame, on: date, rule: int) -> dict[str, Any]:
     """Name the builds and servers that a rule alone calls vulnerable on a day, those with most mail first."""
-    sent = _sent(table.filter(pl.col(f"rule_{rule}") <= on), mail)
-    by_build = sent.group_by("build", "hop", "update").agg(
-        servers=pl.col("server_id").n_unique(), messages=pl.col("read").sum()
+    builds = table.filter(pl.col(f"rule_{rule}") <= on)
+    sent = _sent(builds, mail)
+    by_build = (
+        sent.group_by("build_id")
+        .agg(servers=pl.len(), messages=pl.col("read").sum())
+        .join(builds.select("build_id", "build", "hop", "update"), on="build_id")
     )
     by_server = sent.group_by("server_id").agg(messages=pl.col("read").sum())
-    named = by_server.join(servers.select("server_id", "server", "tenant"), on="server_id")
+    most = by_server.top_k(10 * _SHOWN, by="messages")
+    named = most.join(servers.select("server_id", "server", "tenant"), on="server_id")
     most_first = [True, False]
     return {
         "rule": rule,
-        **_counted(sent),
-        "top_builds": by_build.sort("messages", "build", descending=most_first).head(_SHOWN).to_dicts(),
+        **_counted(sent, builds),
+        "top_builds": by_build.sort("messages", "build", descending=most_first)
+        .head(_SHOWN)
+        .drop("build_id")
+        .to_dicts(),
         "n_builds": by_build.height,
         "top_servers": named.sort("messages", "server", descending=most_first)
         .head(_SHOWN)
@@ -220,7 +232,8 @@ def moved(table: pl.DataFrame, saved: pl.DataFrame, mail: pl.DataFrame, on: date
     both = table.join(before, on="build_id").with_columns(now=(pl.col("vulnerable_from") <= on).fill_null(value=False))
     found = {}
     for name, is_so in (("gained", pl.col("now") & ~pl.col("before")), ("let_go", pl.col("before") & ~pl.col("now"))):
-        sent = _sent(both.filter(is_so), mail)
-        numbers = sent["build"].unique().sort()
-        found[name] = _counted(sent) | {"names": numbers.head(_SHOWN).to_list()}
+        builds = both.filter(is_so)
+        sent = _sent(builds, mail)
+        names = _seen(builds, sent).sort().head(_SHOWN).to_list()
+        found[name] = _counted(sent, builds) | {"names": names}
     return found

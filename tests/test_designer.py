@@ -433,6 +433,19 @@ def test_changes_are_not_lost_without_asking(session: Session, tmp_path: Path) -
     assert session.wished({"do": "load", "policy": "gentler"})["policy"]["name"] == "gentler"
 
 
+def test_a_file_that_is_not_valid_can_be_mended(setting: Setting, tmp_path: Path) -> None:
+    """It opens with what is wrong with it; once that is mended, there is a picture."""
+    path = tmp_path / "wrong.toml"
+    path.write_text(HEADED.replace("block = 60", "block = 61"), encoding="utf-8")
+    session = Session(setting=setting, asked=str(path))
+    told = session.wished({"do": "open"})
+    assert [each["place"] for each in told["problems"]] == [["stages", 2, "block"]]
+    assert "picture" not in told
+    told = session.wished(_set("stages", 2, "block", value="60"))
+    assert told["picture"]["totals"]["lost"] > 0
+    assert told["baseline"]["name"] == "none"
+
+
 def test_a_baseline_is_what_it_is_held_against(session: Session) -> None:
     """Another policy as the baseline says what a risk is; one that is not there is told."""
     session.wished({"do": "open"})
@@ -440,6 +453,7 @@ def test_a_baseline_is_what_it_is_held_against(session: Session) -> None:
     told = session.wished({"do": "count"})
     assert told["baseline"]["name"] == "stricter"
     assert told["baseline"]["totals"]["lost"] > told["picture"]["totals"]["lost"]
+    assert session.wished({"do": "undo"})["baseline"]["name"] == "none"
     session.wished(_set("baseline", value="no-such"))
     assert "no policy 'no-such'" in session.wished({"do": "count"})["baseline_problem"]
 
