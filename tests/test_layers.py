@@ -53,8 +53,18 @@ CORE = (  # values in, values out
         "policy_writing",
         "remedies",
         "coming",
+        "designer",
     ),  # and for all of them
-    ("outcomes", "response", "assumptions_text", "posterior", "survival", "candidates", "export.target"),
+    (
+        "designer_text",
+        "outcomes",
+        "response",
+        "assumptions_text",
+        "posterior",
+        "survival",
+        "candidates",
+        "export.target",
+    ),
 )
 ANSWERS = (  # values in, what a person looks at out
     ("course", "acts", "patch_forecast", "life_tables"),
@@ -84,7 +94,7 @@ ANSWERS = (  # values in, what a person looks at out
         "story_sources",
         "tenant_report",
     ),
-    ("frontier", "sensitivity", "tenant_pages", "story_policy", "rollout_bands", "export.tables"),
+    ("frontier", "sensitivity", "tenant_pages", "story_policy", "rollout_bands", "export.tables", "designer_view"),
     (
         "rollout_differences",
         "export.postfix",
@@ -133,8 +143,10 @@ RING = (  # files, the database, notebooks, the clock of the day
     ("engines.polars", "engines.spark"),
     ("engines.lakes",),
     ("workbench", "intake", "seen_patching"),
-    ("forecasts", "announcing", "drifts"),
-    ("searches", "weekly", "report_values", "exporting"),
+    ("forecasts", "announcing", "drifts", "designer_files"),
+    ("searches", "weekly", "report_values", "exporting", "designer_ahead"),
+    ("designer_session",),
+    ("designer_widget",),
     ("provenance", "report_parameters", "backtested"),
     ("story_backtest", "story_rollout", "story_frontier", "story_week"),
     ("report_runs",),
@@ -174,6 +186,8 @@ DOORS = {
     "securesystemslib": ("export.signing",),
     "cryptography": ("export.signing",),
     "numba": ("lives",),
+    "anywidget": ("designer_widget",),
+    "tomlkit": ("designer_text",),
     "typer": ("__main__", "terminal", "commands*"),
     "rich": ("__main__", "terminal", "commands*"),
 }
