@@ -91,9 +91,9 @@ BROKEN = {
     "a minute too late": ("exim", _replaced("exim/enforcement.acl", b"%60+60-", b"%60+59-")),
     "the second line counts": ("exim", _replaced("exim/enforcement.acl", b"${listextract{2}", b"${listextract{3}")),
     "any line counts": ("exim", _replaced("exim/enforcement.acl", b"{not_direct}", b"{no_exchange_server}")),
-    "pauses are forgotten": ("exim", _replaced("exim/enforcement.acl", b"$acl_m_enf_span}}{0}", b"$acl_m_enf_span}}{2}")),
+    "pauses are forgotten": ("exim", _replaced("exim/enforcement.acl", b"{7}{,}", b"{4}{,}")),
     "a day too long": ("rego", _replaced("rego/enforcement/policy.rego", b"input.day > tables", b'"2024-04-05" > tables')),
-    "a day early": ("rego", _replaced("rego/enforcement/policy.rego", b"input.day < found.until", b"true")),
+    "a day early": ("rego", _replaced("rego/enforcement/policy.rego", b"found.from <= input", b"found.from < input")),
     "no offset": ("rego", _replaced("rego/enforcement/policy.rego", b"input.minute - known.offset", b"input.minute")),
     "another text": ("rego", _replaced("rego/data.json", b"mins/hr.", b"min/hr.")),
 }
@@ -106,7 +106,6 @@ def test_a_broken_generator_is_found_out(name: str, world: World, vectors: list[
     need_exim() if target == "exim" else need_rego()
     out = tmp_path / "out"
     shutil.copytree(world.out, out)
-    tmp_path.chmod(0o755)
     break_it(out)
     asked = exim_server.EVALUATED if target == "exim" else other_targets.REGORUS
     assert conform(asked, out, vectors).differences

@@ -124,6 +124,7 @@ class EximServer:
     port: int
     clock: Clock
     log: Path
+    export: Path  # the copy of `exim/` that it reads
 
     def answers(self, vectors: Sequence[Vector]) -> Iterator[Answer]:
         """Send a message for each vector at its own time, several a session, and read the reply to each."""
@@ -195,7 +196,7 @@ class Session:
 def evaluated(export: Path) -> Iterator[Evaluated]:
     """Let Exim evaluate the ACL of an export, until left."""
     with _folder() as folder:
-        yield Evaluated(config=configure(folder, export / "exim", port=0))
+        yield Evaluated(config=configure(folder, copied(export, folder), port=0))
 
 
 @contextlib.contextmanager
@@ -205,7 +206,7 @@ def exim_server(export: Path, *, tls: str = "tls_advertise_hosts =") -> Iterator
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = int(found.getsockname()[1])
-        config = configure(folder, export / "exim", port=port, tls=tls)
+        config = configure(folder, copied(export, folder), port=port, tls=tls)
         clock = Clock(folder)
         clock.put(datetime.now(tz=UTC).replace(tzinfo=None))
         process = subprocess.Popen(  # noqa: S603 - the program that the user has installed
@@ -221,7 +222,7 @@ def exim_server(export: Path, *, tls: str = "tls_advertise_hosts =") -> Iterator
                 process.kill()
                 raise RuntimeError(f"Exim does not start: {process.communicate()[1].decode(errors='replace')[-500:]}")
             time.sleep(0.02)
-        yield EximServer(port=port, clock=clock, log=folder / "log" / "main")
+        yield EximServer(port=port, clock=clock, log=folder / "log" / "main", export=folder / "exim")
 
 
 @contextlib.contextmanager
@@ -236,6 +237,15 @@ def _folder() -> Iterator[Path]:
             (folder / made).mkdir()
             shutil.chown(folder / made, _USER, _USER)
         yield folder
+
+
+def copied(export: Path, folder: Path) -> Path:
+    """Copy what Exim reads of an export to where it may read it, whoever may read the export."""
+    made = folder / "exim"
+    shutil.copytree(export / "exim", made, copy_function=shutil.copyfile)
+    for path in (made, *made.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return made
 
 
 def configure(folder: Path, export: Path, *, port: int, tls: str = "tls_advertise_hosts =") -> Path:
