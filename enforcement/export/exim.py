@@ -82,8 +82,8 @@ def _meta(tables: Tables, n_tables: int) -> list[str]:
         f"tables={n_tables}",
         f"certificates={int(any(key.startswith('sha256:') for key in tables.identities))}",
         f"addresses={int(any(_is_address(key) for key in tables.identities))}",
-        f"networks4={lengths[4]}",
-        f"networks6={lengths[6]}",
+        f'networks4="{lengths[4]}"',  # quoted: of an empty value Exim would take the next line
+        f'networks6="{lengths[6]}"',
         "cohorts=" + "/".join(f"{_day(cohort.starts_on)},{quote(cohort.name, safe='')}" for cohort in policy.cohorts),
         f"reject={_base64(rejected[0])}",
         f"defer={_base64(deferred[0])}",

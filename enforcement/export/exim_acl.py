@@ -121,7 +121,8 @@ enforcement_decide:
           set acl_m_enf_found = ${if match{$acl_m_enf_name}{\N@HOST@\N}{$2}\
                                 {${if match{$acl_m_enf_name}{\N@ADDRESS@\N}\
                                 {${if isip6{$1}{${ipv6norm:$1}}}}}}}
-          # Apart from it, because this Exim drops what stands behind `ipv6norm` (seen in 4.96).
+          # `ipv6norm` (of 4.96) drops what stands behind it, and makes `:` of `::`.
+          set acl_m_enf_found = ${if eq{$acl_m_enf_found}{:}{::}{$acl_m_enf_found}}
           set acl_m_enf_found = $acl_m_enf_found${if isip6{$acl_m_enf_found}\
                                 {${sg{$acl_m_enf_name}{\N\A[^%]*+|\]\z\N}{}}}}
   warn    condition = ${if !eq{$acl_m_enf_found}{}}
@@ -143,7 +144,7 @@ enforcement_decide:
   warn    set acl_m_enf_product = ${extract{1}{,}{$acl_m_enf_row}}
 
   # Its server, the cohort that takes it in, and the stage of the day. An IPv6 address is looked up written in full.
-  warn    set acl_m_enf_row = ${acl{enforcement_row}{s:${if match{$acl_m_enf_found}{\N\A[0-9a-f]*:[0-9a-f:]*\z\N}\
+  warn    set acl_m_enf_row = ${acl{enforcement_row}{s:${if and{{match{$acl_m_enf_found}{\N\A[0-9a-f:]+\z\N}}{isip6{$acl_m_enf_found}}}\
                               {${mask:$acl_m_enf_found/128}}{$acl_m_enf_found}}}}
   accept  condition = ${if !eq{$acl_m_enf_bad}{}}
   accept  condition = ${if eq{$acl_m_enf_row}{}}
