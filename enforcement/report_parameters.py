@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from enforcement import shipped
+from enforcement.exporting import Order
 from enforcement.forecasts import MOST_DRAWS, Question
 from enforcement.policy import NO_POLICY, Policy
 from enforcement.report_values import (
@@ -39,7 +40,7 @@ from enforcement.report_values import (
 )
 from enforcement.rollout import Trial
 from enforcement.searches import MOST_CANDIDATES, Search
-from enforcement.workbench import Order, Setting
+from enforcement.workbench import Setting
 
 NOTEBOOKS: Final = shipped.DATA.parent / "notebooks"
 _LONGEST_SHOWN: Final = 80

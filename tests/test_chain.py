@@ -16,8 +16,9 @@ from worlds import answer
 from enforcement import shipped
 from enforcement.export.postfix_server import postfix_server
 from enforcement.export.target import Peer
+from enforcement.exporting import Order, export_policy
 from enforcement.verdict import Verdict
-from enforcement.workbench import Order, Setting, export_policy
+from enforcement.workbench import Setting
 
 POLICY = "ninety-days"
 N_MAILS, N_DAYS = 500, 30

@@ -40,10 +40,12 @@ FILES = {
 }
 
 
-def write(folder: Path, files: dict[str, bytes], *, key: SigningKey | None = None, revision: int = 0) -> Path:
+def write(
+    folder: Path, files: dict[str, bytes], *, key: SigningKey | None = None, revision: int = 0, as_of: date = AS_OF
+) -> Path:
     """Write an export with these files, as `export` does."""
     origin = Origin(
-        policy="ninety-days", as_of=AS_OF, valid_days=14, revision=revision, guardrails=[], override=None, run=None,
+        policy="ninety-days", as_of=as_of, valid_days=14, revision=revision, guardrails=[], override=None, run=None,
         inputs={"traffic": "0" * 64},
     )  # fmt: skip
     listed = manifest(files, origin)
@@ -325,7 +327,7 @@ def test_others_can_check_the_signature(signed: Path, keys: Path, tmp_path: Path
     kind = PAYLOAD_TYPE.encode()
     (tmp_path / "pae").write_bytes(b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload))
     (tmp_path / "sig").write_bytes(base64.b64decode(read["signatures"][0]["sig"]))
-    command = [
+    command: list[str | Path] = [
         "openssl",
         "pkeyutl",
         "-verify",
@@ -383,7 +385,7 @@ def test_wrong_key_files_are_told_in_words_that_repeat_nothing(keys: Path, tmp_p
 
 
 def test_the_commands(export: Path, keys: Path, tmp_path: Path) -> None:
-    """keygen makes keys and shows no secret; verify answers as scripts rely on; the export's days are over by now."""
+    """keygen makes keys and shows no secret; verify answers as scripts rely on."""
     made = run("keygen", "--out", tmp_path / "k")
     assert made.returncode == 0, made.stderr
     secret = (tmp_path / "k").read_text().splitlines()[1]

@@ -29,7 +29,9 @@ def conformance_command(
     ],
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Ask at most so many vectors, spread over all; else as many as is quick."),
+        typer.Option(
+            metavar="N", min=1, help="Ask at most so many vectors, spread over all; else as many as is quick."
+        ),
     ] = None,
     how: How = Format.TABLE,
 ) -> None:
@@ -44,7 +46,9 @@ def conformance_command(
     try:
         vectors = read_vectors((folder / VECTORS_NAME).read_bytes())
     except FileNotFoundError:
-        raise ValueError(f"{printable(str(folder))} holds no {VECTORS_NAME} (expected the folder of an export)") from None
+        raise ValueError(
+            f"{printable(str(folder))} holds no {VECTORS_NAME} (expected the folder of an export)"
+        ) from None
     agreements: list[Agreement] = []
     for each in targets:
         say(f"asking {each.name}")

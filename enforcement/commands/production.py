@@ -1,27 +1,90 @@
-"""The commands that bring an export to mail servers: keys, checks, installing and going back."""
+"""The commands that bring a policy to people and mail servers: notices, keys, checks, installing and going back."""
 
 import getpass
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import polars as pl
 import typer
 
-from enforcement.commands.options import How
+from enforcement.announcing import Announced, notices_on, write_notices
+from enforcement.commands.options import AsOf, How, Pauses, StorePath, ThePolicy
 from enforcement.export.install import Act, Holds, InstallError, holding, install, rollback
 from enforcement.export.signing import make_key, public_path_of, read_public_key
 from enforcement.export.verify import verify
 from enforcement.names import printable
-from enforcement.terminal import Format, answer, say, sentences, write_answer
+from enforcement.terminal import Format, answer, progress, say, sentences, show, write_answer
+from enforcement.workbench import DEFAULT_STORE, Setting
 
 _Export = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an export.")]
 _Key = Annotated[
     Path | None, typer.Option("--key", metavar="PUBLIC", help="The public key (.pub) that must have signed it.")
 ]
 _Root = Annotated[Path, typer.Option("--to", metavar="ROOT", help="Where mail servers look: ROOT/current.")]
-_FAILED = 1
+_FAILED: Final = 1
+_ROWS: Final = 20
+
+
+def notices_command(
+    policy: ThePolicy,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write; earlier notices are replaced.")],
+    as_of: AsOf = None,
+    pauses: Pauses = None,
+    notices_sent: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Notices that went out: CSV notice,cohort,tenant,sent_on, kept by you."),
+    ] = None,
+    store: StorePath = DEFAULT_STORE,
+    how: How = Format.TABLE,
+) -> None:
+    """Write the notices of a day: to all, to each tenant concerned, the list to mail by, what must go out when.
+
+    What DIR/to-send.csv lists is to be sent that day; once it is, append its rows to your ledger.
+    """
+    with progress() as report:
+        report("working out who is to be told", 0, 0)
+        made = notices_on(policy, Setting(store=store, to_on=as_of, pauses=pauses), notices_sent)
+        report("writing", 0, 0)
+        write_notices(made.files, out)
+    _print_notices(made, out, how, has_ledger=notices_sent is not None)
+
+
+def _print_notices(made: Announced, out: Path, how: Format, *, has_ledger: bool) -> None:
+    on = made.planned.as_of
+    if how is not Format.TABLE:
+        record = {
+            "as_of": on,
+            "tenants_told": made.n_told,
+            "to_send": made.to_send.to_dicts(),
+            "calendar": made.calendar.to_dicts(),
+            "refusals": made.judged.refusals,
+            "relies_on": made.judged.assumed,
+        }
+        write_answer(made.to_send, record, how)
+        return
+    kinds = made.to_send.group_by("notice").len().sort("notice").rows()
+    todo = ", ".join(f"{n:,} {name}" for name, n in kinds) or "none"
+    late = "that are due by then and not in the ledger" if has_ledger else "that are due on that very day"
+    sentences(
+        [
+            f"{out}: the general notice, and texts for {made.n_told:,} tenants with an unremediated server on {on}.",
+            f"To be sent on {on} ({late}): {todo}; to-send.csv has the rows for your ledger.",
+        ]
+    )
+    coming = made.calendar.filter(pl.col("must_go_out_on") >= on)
+    if coming.height:
+        title = f"What must go out from {on} on"
+        if coming.height > _ROWS:
+            title += f"; the first {_ROWS} of {coming.height:,} rows, calendar.csv has all"
+        show((coming if has_ledger else coming.drop("sent")).head(_ROWS), title=title, rows=_ROWS)
+    else:
+        sentences([f"Nothing else is known to be due after {on}; calendar.csv has what was due before."])
+    if made.judged.refusals:
+        sentences(["An export of this day is refused:", *(f"  {each}" for each in made.judged.refusals)])
+    elif made.judged.assumed:
+        sentences(["An export of this day rests on notices:", *(f"  {each}" for each in made.judged.assumed)])
 
 
 def keygen_command(
@@ -122,6 +185,9 @@ def _act() -> Act:
 
 def add_to(app: typer.Typer) -> None:
     """Give the app these commands."""
+    app.command("notices", epilog="Example: enforcement notices exchange-online --as-of yesterday --out notices")(
+        notices_command
+    )
     app.command("keygen", epilog="Example: enforcement keygen --out ~/enforcement.key")(keygen_command)
     app.command("verify", epilog="Example: enforcement verify policy-for-production --key enforcement.key.pub")(
         verify_command

@@ -5,7 +5,7 @@ import hashlib
 import ipaddress
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from math import ceil
 from typing import Final
 from urllib.parse import quote
@@ -67,7 +67,8 @@ def _meta(tables: Tables, n_tables: int) -> list[str]:
     networks = [ipaddress.ip_network(key) for key in tables.identities if "/" in key]
     lengths = {
         version: ",".join(
-            str(length) for length in sorted({net.prefixlen for net in networks if net.version == version}, reverse=True)
+            str(length)
+            for length in sorted({net.prefixlen for net in networks if net.version == version}, reverse=True)
         )
         for version in (4, 6)
     }
@@ -132,9 +133,7 @@ def _server_rows(tables: Tables) -> Iterator[tuple[str, str]]:
     )
     columns = ("server", "cohort", "from_on", "until_on", "stage", "block", "throttle", "running")
     for server, cohort, start, end, stage, block, throttle, running in coming.select(columns).iter_rows():
-        spans[server].append(
-            f"{number[cohort]},{_day(start)},{_day(end)},{stage},{block},{throttle},{int(running)}"
-        )
+        spans[server].append(f"{number[cohort]},{_day(start)},{_day(end)},{stage},{block},{throttle},{int(running)}")
     for server, offset, cohorts in tables.servers.select("server", "minute_offset", "cohorts").iter_rows():
         taken = {each["product"]: number[each["cohort"]] for each in cohorts}
         by_product = "/".join(str(taken.get(product, "")) for product in PRODUCTS)

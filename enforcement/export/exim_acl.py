@@ -14,9 +14,7 @@ _AFTER: Final = rf"{_BLANK}++(?=[^ \t\r\n;])"
 # A part of a build: at most five digits, at most 65535.
 _PART: Final = r"(?=\d{1,5}(?!\d))0*+(?:6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]\d{4}|\d{1,4})?(?!\d)"
 # 15.20 and above: Exchange Online itself.
-_CLOUD: Final = (
-    rf"(?=\d{{1,5}}\.)0*+15\.(?=0*+(?:[2-9]\d|[1-9]\d{{2,4}})\.)(?:{_PART}\.){{2}}{_PART}(?={_BLANK}|\z)"
-)
+_CLOUD: Final = rf"(?=\d{{1,5}}\.)0*+15\.(?=0*+(?:[2-9]\d|[1-9]\d{{2,4}})\.)(?:{_PART}\.){{2}}{_PART}(?={_BLANK}|\z)"
 _COMMENT: Final = r"(\((?:[^()]++|(?1))*+\))"
 _TIME: Final = r";[^;]*+\z"
 # $1: the name behind the last `by`; $2: the build of an smtp hop that is not in the cloud.

@@ -126,7 +126,7 @@ def _current(root: Path) -> str | None:
     link = root / CURRENT
     if not os.path.lexists(link):
         return None
-    target = os.readlink(link) if link.is_symlink() else ""
+    target = str(link.readlink()) if link.is_symlink() else ""
     folder, _, name = target.partition("/")
     if folder != _VERSIONS or not _NAME.fullmatch(name):
         raise InstallError(
@@ -161,16 +161,20 @@ def _placed(folder: Path, root: Path, found: Checked, act: Act, key: PublicKey |
     work = versions / f"{_WORK}{os.getpid()}"
     try:
         _copy(folder, work, found)
-        # What counts is what was copied: the source may have changed since it was looked at.
-        copied = _expect(verify(work, today=act.at.date(), key=key))
-        if (copied.content, copied.signature) != (found.content, found.signature):
-            raise InstallError(["not installed: the export changed while it was copied (try again)"])
+        _expect_copy(work, found, act, key)
     except Exception:
         _remove(work)  # a full disk should not stay full
         raise
     work.rename(versions / name)
     _sync(versions)
     return name
+
+
+def _expect_copy(work: Path, found: Checked, act: Act, key: PublicKey | None) -> None:
+    """Hold what was copied to what was checked: that alone counts, the source may have changed since."""
+    copied = _expect(verify(work, today=act.at.date(), key=key))
+    if (copied.content, copied.signature) != (found.content, found.signature):
+        raise InstallError(["not installed: the export changed while it was copied (try again)"])
 
 
 def _copy(folder: Path, work: Path, found: Checked) -> None:

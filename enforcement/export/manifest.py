@@ -37,6 +37,19 @@ def serial(as_of: date, revision: int) -> int:
     return int(f"{as_of:%Y%m%d}{revision:02}")
 
 
+def serial_day(serial: int) -> date | None:
+    """Give the day that an export of this serial is made as of; None: it is no serial.
+
+    >>> serial_day(2026112301), serial_day(2026130001)
+    (datetime.date(2026, 11, 23), None)
+    """
+    day = serial // 100
+    try:
+        return date(day // 10_000, day // 100 % 100, day % 100)
+    except ValueError:
+        return None
+
+
 def manifest(files: Mapping[str, bytes], origin: Origin) -> bytes:
     """Write the manifest of files, name → content; the same files and origin give the same bytes."""
     content = {

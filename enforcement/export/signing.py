@@ -13,7 +13,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import CryptoSigner, Signature, SSlibKey
+from securesystemslib.signer import (  # type: ignore[attr-defined]  # its names are not said to be exported
+    CryptoSigner,
+    Signature,
+    SSlibKey,
+)
 
 from enforcement.export.manifest import canonical
 from enforcement.names import printable

@@ -236,7 +236,9 @@ def _midnights(spans: pl.DataFrame, known: Tables) -> Iterator[Case]:
     """Give both sides of each midnight at which a stage changes, a pause begins, or one ends."""
     following = spans.select("server", "cohort", "product", from_on="from_on", to="stage", runs="running")
     changes = spans.join(
-        following, left_on=["server", "cohort", "product", "until_on"], right_on=["server", "cohort", "product", "from_on"]
+        following,
+        left_on=["server", "cohort", "product", "until_on"],
+        right_on=["server", "cohort", "product", "from_on"],
     ).unique(["until_on", "stage", "to", "running", "runs"], keep="first", maintain_order=True)
     for server, build, changed in changes.select("server", "build", "until_on").iter_rows():
         midnight = datetime.combine(changed, time())
@@ -257,7 +259,13 @@ def _edges(server: str, build: str, known: Tables) -> Iterator[Case]:
     """Give the first and the last second in which the export holds, and those before and after."""
     opens = datetime.combine(known.valid_from, time())
     closes = datetime.combine(known.not_after, time()) + timedelta(days=1)
-    for at in (opens - timedelta(seconds=1), opens, closes - timedelta(seconds=1), closes, closes + timedelta(days=900)):
+    for at in (
+        opens - timedelta(seconds=1),
+        opens,
+        closes - timedelta(seconds=1),
+        closes,
+        closes + timedelta(days=900),
+    ):
         yield _case(server, build, at)
 
 
@@ -329,7 +337,9 @@ def _identities(server: str, build: str, noon: datetime, known: Tables) -> Itera
         for name in names:
             for ip, certificate in peers:
                 yield Case(at=noon, received=(line(name, build, noon),), ip=ip, certificate=certificate)
-                yield Case(at=noon, received=("Received: from a.example by b.example; now",), ip=ip, certificate=certificate)
+                yield Case(
+                    at=noon, received=("Received: from a.example by b.example; now",), ip=ip, certificate=certificate
+                )
 
 
 def _some(identities: Iterable[str], n_each: int = 20) -> Sequence[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from enforcement.export.manifest import MANIFEST_NAME, canonical
 from enforcement.export.signing import (
@@ -136,15 +136,15 @@ def read_manifest(content: bytes) -> Manifest:
     enforcement.export.verify.UnfitError: manifest.json: format 2 (expected 1)
     """
     try:
-        read = strict_json(content)
-        if canonical(read) != content:
-            raise ValueError("not in its canonical form (expected it as `export` wrote it)")
-        return _manifest(read)
+        return _manifest(content)
     except (ValueError, LookupError, TypeError, RecursionError) as problem:
         raise UnfitError(f"{MANIFEST_NAME}: {printable(str(problem))[:300]}") from None
 
 
-def _manifest(read: Any) -> Manifest:  # noqa: ANN401 - any JSON document
+def _manifest(content: bytes) -> Manifest:
+    read = strict_json(content)
+    if canonical(read) != content:
+        raise ValueError("not in its canonical form (expected it as `export` wrote it)")
     if not isinstance(read, dict):
         raise ValueError("expected an object")
     if type(read.get("format")) is not int or read["format"] != _FORMAT:
@@ -195,7 +195,9 @@ def _on_its_day(manifest: Manifest, content: bytes, today: date, holding: Holdin
     if holding is None:
         return
     if manifest.serial < holding.serial:
-        yield f"older than what is installed: serial {manifest.serial}, installed {holding.serial} (`rollback` goes back)"
+        yield (
+            f"older than what is installed: serial {manifest.serial}, installed {holding.serial} (`rollback` goes back)"
+        )
     elif manifest.serial == holding.serial and content != holding.content:
         yield f"serial {manifest.serial} is installed with other content (expected an export with a greater --revision)"
 

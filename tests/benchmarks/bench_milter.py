@@ -16,7 +16,8 @@ from worlds import store_of
 
 from enforcement.export.postfix_server import PostfixServer, postfix_server, send
 from enforcement.export.target import Peer
-from enforcement.workbench import Order, Setting, export_policy
+from enforcement.exporting import Order, export_policy
+from enforcement.workbench import Setting
 
 LEAST = 0.7
 ACCEPTS_ALL = """
