@@ -116,7 +116,14 @@ def random_cases(world: World, n_cases: int, seed: int) -> Iterator[Case]:
     servers = [*world.known.servers["server"], "stranger.example", "not..usable"]
     builds = [EX2010, EX2013, EX2016, CURRENT, "15.1.2507.7", "15.20.1.1", "x"]
     ordinary = "Received: from a.example by b.example (Postfix) with ESMTP id 1; now"
-    ips = ["203.0.113.1"] * 6 + ["192.0.2.1", "192.0.2.9", "192.0.9.9", "2001:db8:7::1", "2001:db8:7::25", "2001:db8::1"]
+    ips = ["203.0.113.1"] * 6 + [
+        "192.0.2.1",
+        "192.0.2.9",
+        "192.0.9.9",
+        "2001:db8:7::1",
+        "2001:db8:7::25",
+        "2001:db8::1",
+    ]
     for _ in range(n_cases):
         at = datetime(2024, 3, 21) + timedelta(seconds=rng.randrange(16 * 86_400))
         ours = line(rng.choice(servers), rng.choice(builds), at)

@@ -92,7 +92,10 @@ BROKEN = {
     "the second line counts": ("exim", _replaced("exim/enforcement.acl", b"${listextract{2}", b"${listextract{3}")),
     "any line counts": ("exim", _replaced("exim/enforcement.acl", b"{not_direct}", b"{no_exchange_server}")),
     "pauses are forgotten": ("exim", _replaced("exim/enforcement.acl", b"{7}{,}", b"{4}{,}")),
-    "a day too long": ("rego", _replaced("rego/enforcement/policy.rego", b"input.day > tables", b'"2024-04-05" > tables')),
+    "a day too long": (
+        "rego",
+        _replaced("rego/enforcement/policy.rego", b"input.day > tables", b'"2024-04-05" > tables'),
+    ),
     "a day early": ("rego", _replaced("rego/enforcement/policy.rego", b"found.from <= input", b"found.from < input")),
     "no offset": ("rego", _replaced("rego/enforcement/policy.rego", b"input.minute - known.offset", b"input.minute")),
     "another text": ("rego", _replaced("rego/data.json", b"mins/hr.", b"min/hr.")),
