@@ -13,8 +13,9 @@ from enforcement.export.conformance import Answer, Vector
 from enforcement.export.tables import Edition, Tables, read_identities, tables
 from enforcement.export.target import Reason
 from enforcement.export.vectors import Case, Oracle, line
+from enforcement.exporting import Order, export_policy
 from enforcement.store import open_store
-from enforcement.workbench import Order, Setting, export_policy, replay_policies
+from enforcement.workbench import Setting, replay_policies
 
 EX2010, EX2013, EX2016, CURRENT = "14.3.513.0", "15.0.1497.48", "15.1.2507.6", "15.2.1544.37"
 CERTIFICATE = "ab" * 32

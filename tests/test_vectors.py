@@ -54,7 +54,9 @@ def test_both_sides_of_the_midnights_are_there(world: World, vectors: list[Vecto
     ]
     assert len(changes) >= 5
     for day in (world.known.valid_from, world.known.not_after + timedelta(days=1)):
-        midnight = next(each for each in at if each.date() == day and (each.hour, each.minute, each.second) == (0, 0, 0))
+        midnight = next(
+            each for each in at if each.date() == day and (each.hour, each.minute, each.second) == (0, 0, 0)
+        )
         assert midnight - timedelta(seconds=1) in at
 
 

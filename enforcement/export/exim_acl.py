@@ -97,7 +97,8 @@ enforcement_decide:
   accept  condition = ${if eq{$acl_m_enf_hop}{}}
           set acl_m_enf_reason = ${if forany{$acl_m_enf_lines}\
                                  {and{{match{$item}{Microsoft}}{<{${strlen:$item}}{@LONGEST_LINE@}}\
-                                 {match{${sg{${sg{$item}{\N@COMMENT@\N}{ }}}{\N@TIME@\N}{}}}{\N@HOP@\N}}}}{not_direct}{no_exchange_server}}
+                                 {match{${sg{${sg{$item}{\N@COMMENT@\N}{ }}}{\N@TIME@\N}{}}}{\N@HOP@\N}}}}\
+                                 {not_direct}{no_exchange_server}}
           set acl_m_enf_verdict = accept
 
   # Who it is: by its certificate, its address, its network (the longest prefix first), else as it calls itself.
@@ -142,7 +143,8 @@ enforcement_decide:
   warn    set acl_m_enf_product = ${extract{1}{,}{$acl_m_enf_row}}
 
   # Its server, the cohort that takes it in, and the stage of the day. An IPv6 address is looked up written in full.
-  warn    set acl_m_enf_row = ${acl{enforcement_row}{s:${if and{{match{$acl_m_enf_found}{\N\A[0-9a-f:]+\z\N}}{isip6{$acl_m_enf_found}}}\
+  warn    set acl_m_enf_row = ${acl{enforcement_row}{s:\
+                              ${if and{{match{$acl_m_enf_found}{\N\A[0-9a-f:]+\z\N}}{isip6{$acl_m_enf_found}}}\
                               {${mask:$acl_m_enf_found/128}}{$acl_m_enf_found}}}}
   accept  condition = ${if !eq{$acl_m_enf_bad}{}}
   accept  condition = ${if eq{$acl_m_enf_row}{}}

@@ -200,8 +200,8 @@ def evaluated(export: Path) -> Iterator[Evaluated]:
 
 
 @contextlib.contextmanager
-def exim_server(export: Path, *, tls: str = "tls_advertise_hosts =") -> Iterator[EximServer]:
-    """Run Exim with the ACL of an export in a folder of its own, until left."""
+def exim_server(export: Path, *, tls: str = "tls_advertise_hosts =", real_clock: bool = False) -> Iterator[EximServer]:
+    """Run Exim with the ACL of an export in a folder of its own, until left; by a clock that can be set, or the real one."""
     with _folder() as folder, contextlib.ExitStack() as stack:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
@@ -211,7 +211,7 @@ def exim_server(export: Path, *, tls: str = "tls_advertise_hosts =") -> Iterator
         clock.put(datetime.now(tz=UTC).replace(tzinfo=None))
         process = subprocess.Popen(  # noqa: S603 - the program that the user has installed
             [exim_program(), "-C", str(config), "-bdf"],
-            env=os.environ | clock.environment,
+            env=os.environ | ({} if real_clock else clock.environment),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
