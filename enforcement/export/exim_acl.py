@@ -27,7 +27,8 @@ _BUILD: Final = rf"\A(?:{_PART}\.){{3}}{_PART}\z"
 _HOST: Final = r"\A(?=.{1,255}\z)(\[)?([a-z0-9_-]++(?:\.[a-z0-9_-]++)*+)(?(1)\])\z"
 _ADDRESS: Final = r"\A(?=.{1,255}\z)\[?(?:ipv6:)?([0-9a-f.]*+:[0-9a-f:.]*+)(?:%[a-z0-9_.-]{1,32}+)?\]?\z"
 
-_TEXT: Final = r"""# Written by `enforcement export`; the same for every policy. What changes is in tables/ and in enforcement.conf.
+_TEXT: Final = r"""
+# Written by `enforcement export`; the same for every policy. What changes is in tables/ and in enforcement.conf.
 # Ask it in the ACL of DATA, where the header is known:
 #   require acl = enforcement_data
 
@@ -198,7 +199,7 @@ enforcement_table:
   warn    set acl_m_enf_file =
   warn    condition = ${if exists{ENFORCEMENT_DIR/tables/$acl_arg1}}
           condition = ${if match{${stat:ENFORCEMENT_DIR/tables/$acl_arg1}}\
-                      {\N smode=-(?:.{6}r..|.{3}r.{5} .*gid=\N$exim_gid\N |r.{8} .*uid=\N$exim_uid\N ).*size=[0-9]{1,7} \N}}
+                      {\N smode=-(?:.{6}r|.{3}r.* gid=\N$exim_gid\N |r.* uid=\N$exim_uid\N ).* size=[0-9]{1,7} \N}}
           set acl_m_enf_file = ${readfile{ENFORCEMENT_DIR/tables/$acl_arg1}}
   accept  condition = ${if eq{${length_32:$acl_m_enf_file}}{${md5:$acl_arg1 ${substr_33:$acl_m_enf_file}}}}
           message = ${substr_33:$acl_m_enf_file}
@@ -208,7 +209,7 @@ enforcement_table:
 
 def _written() -> str:
     """Put the patterns into the text; none of them holds Exim's end of literal text."""
-    text = _TEXT.replace("@LONGEST_LINE@", str(LONGEST_LINE))
+    text = _TEXT.lstrip().replace("@LONGEST_LINE@", str(LONGEST_LINE))
     patterns = {"COMMENT": _COMMENT, "TIME": _TIME, "HOP": _HOP, "BUILD": _BUILD, "HOST": _HOST, "ADDRESS": _ADDRESS}
     for name, pattern in patterns.items():
         text = text.replace(f"@{name}@", pattern)

@@ -201,7 +201,7 @@ def evaluated(export: Path) -> Iterator[Evaluated]:
 
 @contextlib.contextmanager
 def exim_server(export: Path, *, tls: str = "tls_advertise_hosts =", real_clock: bool = False) -> Iterator[EximServer]:
-    """Run Exim with the ACL of an export in a folder of its own, until left; by a clock that can be set, or the real one."""
+    """Run Exim with the ACL of an export in a folder of its own, until left."""
     with _folder() as folder, contextlib.ExitStack() as stack:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
