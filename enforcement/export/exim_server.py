@@ -172,7 +172,7 @@ class Session:
 
     def reply(self) -> tuple[int, str]:
         """Read a reply and join its lines, each without the codes that it repeats."""
-        lines = []
+        lines: list[str] = []
         while True:
             line = self._read.readline().decode(errors="surrogateescape").rstrip("\r\n")
             if not line:

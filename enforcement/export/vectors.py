@@ -326,7 +326,7 @@ def _identities(server: str, build: str, noon: datetime, known: Tables) -> Itera
     for key in _some(known.identities):
         names = (_UNKNOWN_SERVER, server, "not..usable")
         if key.startswith("sha256:"):
-            peers = [("", key.removeprefix("sha256:"))]
+            peers: list[tuple[str, str | None]] = [("", key.removeprefix("sha256:"))]
             peers += [(ip, peers[0][1]) for ip in _some(each for each in known.identities if _is_address(each))[:1]]
         elif _is_address(key):
             peers = [(key, None)]
