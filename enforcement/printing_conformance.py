@@ -11,8 +11,13 @@ from enforcement.terminal import Format, sentences, show, write_answer
 _SHOWN: Final = 10
 _CASES: Final = {"target": pl.String, "asked": pl.Int64, "agree": pl.Int64, "differ": pl.Int64, "not asked": pl.Int64}
 _DIFFERENCES: Final = {
-    "target": pl.String, "vector": pl.Int64, "at": pl.String, "field": pl.String, "expected": pl.String, "got": pl.String,
-}  # fmt: skip
+    "target": pl.String,
+    "vector": pl.Int64,
+    "at": pl.String,
+    "field": pl.String,
+    "expected": pl.String,
+    "got": pl.String,
+}
 
 
 def print_agreements(agreements: Sequence[Agreement], how: Format) -> None:

@@ -83,7 +83,6 @@ class World:
 def make_world(folder: Path, *, window: str = "spread", service: str = "Mail", on_failure: str = "accept") -> World:
     """Make a store of servers in all stages, one paused, one exempt, one remediated, and export a policy of it."""
     folder.mkdir(exist_ok=True)
-    folder.chmod(0o755)  # mail servers read it as other users
     start = {f"mx{n}.example": date(2024, 3, 20) - timedelta(days=11 * n) for n in range(9)}
     start |= {"paused.example": date(2024, 2, 1), "exempt.example": date(2024, 2, 1), "2001:db8::25": date(2024, 2, 12)}
     rows = [(f"{day}T10:00", name, EX2013) for name, day in start.items()]

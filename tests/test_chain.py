@@ -122,9 +122,12 @@ def test_from_the_archive_to_production_and_back(
     are accepted and logged as new detections; its log, imported, is as expected. Another policy on the server is not.
     """
     mail_server = MAIL_SERVERS[name]
-    for part, there in {
-        **mail_server.needs, "root": lambda: os.geteuid() == 0, "libfaketime": lambda: shutil.which("faketime"),
-    }.items():  # fmt: skip
+    needs: dict[str, Callable[[], object]] = {
+        **mail_server.needs,
+        "root": lambda: os.geteuid() == 0,
+        "libfaketime": lambda: shutil.which("faketime"),
+    }
+    for part, there in needs.items():
         with suppress(LookupError):
             if there():
                 continue

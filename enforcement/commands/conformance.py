@@ -35,7 +35,7 @@ def conformance_command(
     ] = None,
     how: How = Format.TABLE,
 ) -> None:
-    """Drive the vectors of an export through a target and compare its answers with the model's; exit code 1 if any differs.
+    """Ask a target the vectors of an export and compare its answers with the model's; exit code 1 if any differs.
 
     Exim and Postfix are started for this on loopback by a clock of their own (as root; packages exim4-daemon-heavy,
     postfix, faketime); Rego asks two evaluators. A program of yours gets the export's folder as its last argument and

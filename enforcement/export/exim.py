@@ -45,7 +45,7 @@ def table_of(key: str, n_tables: int) -> str:
     """Give the table that a row is in.
 
     >>> table_of("b:15.1.2507.6", 43)
-    '42'
+    '38'
     """
     return str(int(_md5(key)[:7], 16) % n_tables)
 
@@ -174,7 +174,7 @@ def _written_in_full(server: str) -> str:
 def _macros(tables: Tables) -> str:
     """Write what Exim must know even when no table can be read."""
     on_failure = OnFailure(tables.policy.export.on_failure)
-    return f"""# Written by `enforcement export`. Include it in the main part of Exim's configuration, with the folder set before:
+    return f"""# Written by `enforcement export`. Include it in the main part, with the folder set before:
 #   ENFORCEMENT_DIR = /etc/enforcement/exim
 #   .include ENFORCEMENT_DIR/enforcement.conf
 # What is done when the tables cannot be read at all; while they can be, they say it themselves.
@@ -183,7 +183,8 @@ ENFORCEMENT_FAILURE_REPLY = {FAILURE_REPLY}
 """
 
 
-EXAMPLE: Final = """# A whole configuration around the export that takes mail for one domain and throws it away, to try the export:
+EXAMPLE: Final = """\
+# A whole configuration around the export that takes mail for one domain and throws it away, to try the export:
 #   exim -C example.conf -bd -d+acl        (in front of a test network, never on the internet)
 ENFORCEMENT_DIR = /etc/enforcement/exim
 .include ENFORCEMENT_DIR/enforcement.conf

@@ -27,7 +27,8 @@ _BUILD: Final = rf"\A(?:{_PART}\.){{3}}{_PART}\z"
 _HOST: Final = r"\A(?=.{1,255}\z)(\[)?([a-z0-9_-]++(?:\.[a-z0-9_-]++)*+)(?(1)\])\z"
 _ADDRESS: Final = r"\A(?=.{1,255}\z)\[?(?:ipv6:)?([0-9a-f.]*+:[0-9a-f:.]*+)(?:%[a-z0-9_.-]{1,32}+)?\]?\z"
 
-_TEXT: Final = r"""# Written by `enforcement export`; the same for every policy. What changes is in tables/ and in enforcement.conf.
+_TEXT: Final = r"""
+# Written by `enforcement export`; the same for every policy. What changes is in tables/ and in enforcement.conf.
 # Ask it in the ACL of DATA, where the header is known:
 #   require acl = enforcement_data
 
@@ -97,7 +98,8 @@ enforcement_decide:
   accept  condition = ${if eq{$acl_m_enf_hop}{}}
           set acl_m_enf_reason = ${if forany{$acl_m_enf_lines}\
                                  {and{{match{$item}{Microsoft}}{<{${strlen:$item}}{@LONGEST_LINE@}}\
-                                 {match{${sg{${sg{$item}{\N@COMMENT@\N}{ }}}{\N@TIME@\N}{}}}{\N@HOP@\N}}}}{not_direct}{no_exchange_server}}
+                                 {match{${sg{${sg{$item}{\N@COMMENT@\N}{ }}}{\N@TIME@\N}{}}}{\N@HOP@\N}}}}\
+                                 {not_direct}{no_exchange_server}}
           set acl_m_enf_verdict = accept
 
   # Who it is: by its certificate, its address, its network (the longest prefix first), else as it calls itself.
@@ -119,7 +121,8 @@ enforcement_decide:
           set acl_m_enf_found = ${if match{$acl_m_enf_name}{\N@HOST@\N}{$2}\
                                 {${if match{$acl_m_enf_name}{\N@ADDRESS@\N}\
                                 {${if isip6{$1}{${ipv6norm:$1}}}}}}}
-          # Apart from it, because this Exim drops what stands behind `ipv6norm` (seen in 4.96).
+          # `ipv6norm` (of 4.96) drops what stands behind it, and makes `:` of `::`.
+          set acl_m_enf_found = ${if eq{$acl_m_enf_found}{:}{::}{$acl_m_enf_found}}
           set acl_m_enf_found = $acl_m_enf_found${if isip6{$acl_m_enf_found}\
                                 {${sg{$acl_m_enf_name}{\N\A[^%]*+|\]\z\N}{}}}}
   warn    condition = ${if !eq{$acl_m_enf_found}{}}
@@ -141,7 +144,8 @@ enforcement_decide:
   warn    set acl_m_enf_product = ${extract{1}{,}{$acl_m_enf_row}}
 
   # Its server, the cohort that takes it in, and the stage of the day. An IPv6 address is looked up written in full.
-  warn    set acl_m_enf_row = ${acl{enforcement_row}{s:${if match{$acl_m_enf_found}{\N\A[0-9a-f]*:[0-9a-f:]*\z\N}\
+  warn    set acl_m_enf_row = ${acl{enforcement_row}{s:\
+                              ${if and{{match{$acl_m_enf_found}{\N\A[0-9a-f:]+\z\N}}{isip6{$acl_m_enf_found}}}\
                               {${mask:$acl_m_enf_found/128}}{$acl_m_enf_found}}}}
   accept  condition = ${if !eq{$acl_m_enf_bad}{}}
   accept  condition = ${if eq{$acl_m_enf_row}{}}
@@ -195,7 +199,7 @@ enforcement_table:
   warn    set acl_m_enf_file =
   warn    condition = ${if exists{ENFORCEMENT_DIR/tables/$acl_arg1}}
           condition = ${if match{${stat:ENFORCEMENT_DIR/tables/$acl_arg1}}\
-                      {\N smode=-(?:.{6}r..|.{3}r.{5} .*gid=\N$exim_gid\N |r.{8} .*uid=\N$exim_uid\N ).*size=[0-9]{1,7} \N}}
+                      {\N smode=-(?:.{6}r|.{3}r.* gid=\N$exim_gid\N |r.* uid=\N$exim_uid\N ).* size=[0-9]{1,7} \N}}
           set acl_m_enf_file = ${readfile{ENFORCEMENT_DIR/tables/$acl_arg1}}
   accept  condition = ${if eq{${length_32:$acl_m_enf_file}}{${md5:$acl_arg1 ${substr_33:$acl_m_enf_file}}}}
           message = ${substr_33:$acl_m_enf_file}
@@ -205,7 +209,7 @@ enforcement_table:
 
 def _written() -> str:
     """Put the patterns into the text; none of them holds Exim's end of literal text."""
-    text = _TEXT.replace("@LONGEST_LINE@", str(LONGEST_LINE))
+    text = _TEXT.lstrip().replace("@LONGEST_LINE@", str(LONGEST_LINE))
     patterns = {"COMMENT": _COMMENT, "TIME": _TIME, "HOP": _HOP, "BUILD": _BUILD, "HOST": _HOST, "ADDRESS": _ADDRESS}
     for name, pattern in patterns.items():
         text = text.replace(f"@{name}@", pattern)

@@ -22,6 +22,7 @@ DOMAIN: Final = "lab.test"
 _USER: Final = "Debian-exim"
 _WAIT_SECONDS: Final = 30
 _MESSAGES_A_SESSION: Final = 20
+_LINES_A_PROCESS: Final = 5_000  # `exim -be` gives no memory back between lines, as it does between messages
 _NOTHING: Final = "-"
 # What the harness puts before the ACLs: the same decision for values that are given.
 _EVALUATE: Final = r"""begin acl
@@ -70,9 +71,12 @@ class Evaluated:
 
     def decisions(self, vectors: Sequence[Vector]) -> list["Decided"]:
         """Give all that the ACL finds out about each vector, in order."""
-        asked = "".join(f"{_expansion(vector)}\n" for vector in vectors)
-        said = run_exim(["-C", str(self.config), "-be"], asked)
-        return [_decided(text[2:]) for text in said.split("\n") if text.startswith("> ") and text != "> "]
+        found: list[Decided] = []
+        for start in range(0, len(vectors), _LINES_A_PROCESS):
+            asked = "".join(f"{_expansion(vector)}\n" for vector in vectors[start : start + _LINES_A_PROCESS])
+            said = run_exim(["-C", str(self.config), "-be"], asked)
+            found += [_decided(text[2:]) for text in said.split("\n") if text.startswith("> ") and text != "> "]
+        return found
 
 
 class Decided(NamedTuple):
@@ -124,6 +128,7 @@ class EximServer:
     port: int
     clock: Clock
     log: Path
+    export: Path  # the copy of `exim/` that it reads
 
     def answers(self, vectors: Sequence[Vector]) -> Iterator[Answer]:
         """Send a message for each vector at its own time, several a session, and read the reply to each."""
@@ -171,7 +176,7 @@ class Session:
 
     def reply(self) -> tuple[int, str]:
         """Read a reply and join its lines, each without the codes that it repeats."""
-        lines = []
+        lines: list[str] = []
         while True:
             line = self._read.readline().decode(errors="surrogateescape").rstrip("\r\n")
             if not line:
@@ -195,22 +200,22 @@ class Session:
 def evaluated(export: Path) -> Iterator[Evaluated]:
     """Let Exim evaluate the ACL of an export, until left."""
     with _folder() as folder:
-        yield Evaluated(config=configure(folder, export / "exim", port=0))
+        yield Evaluated(config=configure(folder, copied(export, folder), port=0))
 
 
 @contextlib.contextmanager
-def exim_server(export: Path, *, tls: str = "tls_advertise_hosts =") -> Iterator[EximServer]:
+def exim_server(export: Path, *, tls: str = "tls_advertise_hosts =", real_clock: bool = False) -> Iterator[EximServer]:
     """Run Exim with the ACL of an export in a folder of its own, until left."""
     with _folder() as folder, contextlib.ExitStack() as stack:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = int(found.getsockname()[1])
-        config = configure(folder, export / "exim", port=port, tls=tls)
+        config = configure(folder, copied(export, folder), port=port, tls=tls)
         clock = Clock(folder)
         clock.put(datetime.now(tz=UTC).replace(tzinfo=None))
         process = subprocess.Popen(  # noqa: S603 - the program that the user has installed
             [exim_program(), "-C", str(config), "-bdf"],
-            env=os.environ | clock.environment,
+            env=os.environ | ({} if real_clock else clock.environment),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
@@ -221,7 +226,7 @@ def exim_server(export: Path, *, tls: str = "tls_advertise_hosts =") -> Iterator
                 process.kill()
                 raise RuntimeError(f"Exim does not start: {process.communicate()[1].decode(errors='replace')[-500:]}")
             time.sleep(0.02)
-        yield EximServer(port=port, clock=clock, log=folder / "log" / "main")
+        yield EximServer(port=port, clock=clock, log=folder / "log" / "main", export=folder / "exim")
 
 
 @contextlib.contextmanager
@@ -236,6 +241,15 @@ def _folder() -> Iterator[Path]:
             (folder / made).mkdir()
             shutil.chown(folder / made, _USER, _USER)
         yield folder
+
+
+def copied(export: Path, folder: Path) -> Path:
+    """Copy what Exim reads of an export to where it may read it, whoever may read the export."""
+    made = folder / "exim"
+    shutil.copytree(export / "exim", made, copy_function=shutil.copyfile)
+    for path in (made, *made.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return made
 
 
 def configure(folder: Path, export: Path, *, port: int, tls: str = "tls_advertise_hosts =") -> Path:

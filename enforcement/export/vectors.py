@@ -82,19 +82,19 @@ class Oracle:
     def _judged(self, server: str | None, build: str | None, at: datetime) -> Expected:
         if build is None or build not in self.builds:
             return _accepted(Reason.UNKNOWN_BUILD)
-        day, policy = at.date(), self.known.policy
+        day = at.date()
         state = self._state(server, build, day)
-        if state.evidence in (Evidence.UNKNOWN, Evidence.CLOUD):
-            return _accepted(Reason.UNKNOWN_BUILD)
-        if state.vulnerable_from is None or day < state.vulnerable_from:
-            return _accepted(Reason.NOT_VULNERABLE)
-        if server not in self._rows:
-            return _accepted(Reason.NEW_DETECTION)
-        if state.cohort_starts_on is None or day < state.cohort_starts_on:
-            return _accepted(Reason.NO_COHORT)
-        if state.spell_from_on is None:
-            return _accepted(Reason.NEW_DETECTION)
-        said = decide(state, policy, at)
+        reasons = (
+            (state.evidence in (Evidence.UNKNOWN, Evidence.CLOUD), Reason.UNKNOWN_BUILD),
+            (state.vulnerable_from is None or day < state.vulnerable_from, Reason.NOT_VULNERABLE),
+            (server not in self._rows, Reason.NEW_DETECTION),
+            (state.cohort_starts_on is None or day < state.cohort_starts_on, Reason.NO_COHORT),
+            (state.spell_from_on is None, Reason.NEW_DETECTION),
+        )
+        reason = next((reason for holds, reason in reasons if holds), None)
+        if reason is not None:
+            return _accepted(reason)
+        said = decide(state, self.known.policy, at)
         return Expected(
             verdict=str(said.verdict),
             code=said.code,
@@ -312,10 +312,11 @@ def _spellings(server: str, build: str, noon: datetime) -> Iterator[Case]:
     yield from (Case(at=noon, received=(each,)) for each in spelt)
     yield Case(at=noon, received=(ours,), ip="2001:db8:ffff::25")
     for name in (
-        "-", ".", "..", f"{server}..", f"a..{server}", f"{server}=x", f"{server}\\n", "$sender_host_address", "${run{x}}",
-        "{", "}", f"{server}:", f"{server}|0|1", f'"{server}"', f"<{server}>", f"[{server}]", f"[{server}", "[192.0.2.9]",
-        "[IPv6:2001:DB8::1]", "2001:db8::1", "ipv6:::1", "::1", "1:2:3", "fe80::1%eth0x y", "a" * 255, "a" * 256, "a" * 2_000,
-        f"{server}ſ", f"{server}é", f"{server},{build}", "*", "%s", "s:x", "serial", "0", "1",
+        "-", ".", "..", f"{server}..", f"a..{server}", f"{server}=x", f"{server}\n", "$sender_host_address",
+        "${run{x}}", "{", "}", f"{server}:", f"{server}|0|1", f'"{server}"', f"<{server}>", f"[{server}]", f"[{server}",
+        "[192.0.2.9]", "[IPv6:2001:DB8::1]", "2001:db8::1", "ipv6:::1", "::1", "::", "1:2:3", "fe80::1%eth0x y", "a b",
+        "a" * 255, "a" * 256, "a" * 2_000, f"{server}ſ", f"{server}é", f"{server},{build}", "*", "%s", "s:x", "serial",
+        "0", "1",
     ):  # fmt: skip
         yield _case(name, build, noon)
 
@@ -325,7 +326,7 @@ def _identities(server: str, build: str, noon: datetime, known: Tables) -> Itera
     for key in _some(known.identities):
         names = (_UNKNOWN_SERVER, server, "not..usable")
         if key.startswith("sha256:"):
-            peers = [("", key.removeprefix("sha256:"))]
+            peers: list[tuple[str, str | None]] = [("", key.removeprefix("sha256:"))]
             peers += [(ip, peers[0][1]) for ip in _some(each for each in known.identities if _is_address(each))[:1]]
         elif _is_address(key):
             peers = [(key, None)]
