@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,12 @@ MAIL_SERVERS = {
             "milter library (make milter)": lambda: importlib.util.find_spec("Milter"),
         },
     ),
-    "Exim": MailServer(run=exim_server, said=by_exim, log=lambda server: server.log, needs={"Exim": exim_program}),
+    "Exim": MailServer(
+        run=partial(exim_server, in_place=True),
+        said=by_exim,
+        log=lambda server: server.log,
+        needs={"Exim": exim_program},
+    ),
 }
 
 

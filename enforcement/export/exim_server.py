@@ -204,13 +204,19 @@ def evaluated(export: Path) -> Iterator[Evaluated]:
 
 
 @contextlib.contextmanager
-def exim_server(export: Path, *, tls: str = "tls_advertise_hosts =", real_clock: bool = False) -> Iterator[EximServer]:
-    """Run Exim with the ACL of an export in a folder of its own, until left."""
+def exim_server(
+    export: Path, *, tls: str = "tls_advertise_hosts =", real_clock: bool = False, in_place: bool = False
+) -> Iterator[EximServer]:
+    """Run Exim with the ACL of an export in a folder of its own, until left.
+
+    In place: the export is read where it lies, as in production, and not copied to where Exim may read it.
+    """
     with _folder() as folder, contextlib.ExitStack() as stack:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = int(found.getsockname()[1])
-        config = configure(folder, copied(export, folder), port=port, tls=tls)
+        where = export / "exim" if in_place else copied(export, folder)
+        config = configure(folder, where, port=port, tls=tls)
         clock = Clock(folder)
         clock.put(datetime.now(tz=UTC).replace(tzinfo=None))
         process = subprocess.Popen(  # noqa: S603 - the program that the user has installed
@@ -226,7 +232,7 @@ def exim_server(export: Path, *, tls: str = "tls_advertise_hosts =", real_clock:
                 process.kill()
                 raise RuntimeError(f"Exim does not start: {process.communicate()[1].decode(errors='replace')[-500:]}")
             time.sleep(0.02)
-        yield EximServer(port=port, clock=clock, log=folder / "log" / "main", export=folder / "exim")
+        yield EximServer(port=port, clock=clock, log=folder / "log" / "main", export=where)
 
 
 @contextlib.contextmanager
