@@ -500,7 +500,7 @@ class Designer {
       const isWrong = this.problemsAt("stages", index).length > 0 || this.problemsAt("stages").some((each) => each.place.length === 1);
       part.group.classList.toggle("wrong", isWrong);
       put(part.outline, { ...rect(0, 60), visibility: isWrong ? "visible" : "hidden" });
-      put(part.wrong, { x: x + width / 2, y: at.y(30), visibility: isWrong && width > 40 ? "visible" : "hidden" });
+      put(part.wrong, { x: x + width / 2, y: at.y(30), visibility: isWrong && width > 30 ? "visible" : "hidden" });
       runs.push({ part, x, x2 });
       const isRoomy = x - lastNumber > 26;
       if (isRoomy) lastNumber = x;
@@ -556,6 +556,7 @@ class Designer {
     this.shownStages = n;
     this.stripParts = [];
     const groups = draw("g");
+    const marks = draw("g");
     const handles = draw("g");
     for (let index = 0; index < n; index += 1) {
       const group = draw("g", { class: "stage", "data-stage": index });
@@ -573,7 +574,8 @@ class Designer {
         blockGrip: this.handle("grip", index, "block", draw("rect", { class: "grip", x: -11, y: -3.5, width: 22, height: 7, rx: 3 })),
         throttleGrip: this.handle("grip", index, "throttle", draw("rect", { class: "grip", x: -11, y: -3.5, width: 22, height: 7, rx: 3 })),
       };
-      group.append(part.title, part.accepted, part.block, part.throttle, part.outline, part.wrong, part.phase, part.day);
+      group.append(part.title, part.accepted, part.block, part.throttle, part.phase, part.day);
+      marks.append(part.outline, part.wrong);
       groups.append(group);
       handles.append(part.edge, part.blockGrip, part.throttleGrip);
       this.stripParts.push(part);
@@ -581,7 +583,7 @@ class Designer {
     this.wholeOutline = draw("rect", { class: "frame" });
     this.axisText = draw("text", { class: "axis", "text-anchor": "middle" }, "days on a server's clock (minutes of each hour upwards)");
     this.minuteTexts = [0, 30, 60].map((minutes) => [draw("text", { class: "axis", "text-anchor": "end" }, String(minutes)), minutes]);
-    this.strip.replaceChildren(groups, this.wholeOutline, this.axisText, ...this.minuteTexts.map(([text]) => text), handles);
+    this.strip.replaceChildren(groups, marks, this.wholeOutline, this.axisText, ...this.minuteTexts.map(([text]) => text), handles);
     if (focused) (this.strip.querySelector(`[data-key="${focused}"]`) ?? this.strip.querySelector("[role=slider]"))?.focus();
   }
 
@@ -731,7 +733,7 @@ class Designer {
       const each = this.view.rules?.each?.[index];
       const isOld = this.view.problems?.length ? " (before the error)" : "";
       part.catch.textContent = each
-        ? `catches ${plural(each.builds, "build")}, ${plural(each.servers, "server")}, ${plural(each.messages, "message")} of the history, as of ${this.view.rules.on}${isOld}`
+        ? `catches ${plural(each.builds, "build")}, ${plural(each.servers, "server")}, ${plural(each.messages, "message")} of the history, as of ${this.view.rules.on.replaceAll("-", "\u2011")}${isOld}`
         : "";
     });
     this.showCaught();
