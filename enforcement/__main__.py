@@ -11,9 +11,9 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from enforcement import forecasts, intake, interruption, printing, shipped, workbench
+from enforcement import exporting, forecasts, intake, interruption, printing, shipped, workbench
 from enforcement.check import Severity
-from enforcement.commands import forecast, frontier, milter, reports, tenants
+from enforcement.commands import conformance, drift, forecast, frontier, milter, production, reports, tenants
 from enforcement.commands.options import (
     AsOf,
     Assumed,
@@ -37,13 +37,14 @@ from enforcement.commands.options import (
 )
 from enforcement.commands.reports import PAIR
 from enforcement.export.write import RefusedError
+from enforcement.exporting import Order
 from enforcement.importers.sources import find_sources
 from enforcement.policy_text import policy_schema
 from enforcement.rollout import Trial
 from enforcement.sample import Extent
 from enforcement.tables_of_replay import write_tables
 from enforcement.terminal import Format, progress, say
-from enforcement.workbench import DEFAULT_STORE, Order, Setting
+from enforcement.workbench import DEFAULT_STORE, Setting
 
 _USAGE: Final = 2
 _FAILED: Final = 1
@@ -60,6 +61,9 @@ app = typer.Typer(
 forecast.add_to(app)
 frontier.add_to(app)
 milter.add_to(app)
+conformance.add_to(app)
+production.add_to(app)
+drift.add_to(app)
 reports.add_to(app)
 tenants.add_to(app)
 
@@ -84,7 +88,9 @@ def sample(
 
 @app.command("import", epilog="Example: enforcement import archive.mbox.gz --own-host '*.mail.example.net'")
 def import_(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Mail (mbox, .eml, Maildir), CSV, Parquet.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE…", help="Mail (mbox, .eml, Maildir), tables (CSV, Parquet), logs.")
+    ],
     store: StorePath = DEFAULT_STORE,
     own_host: Annotated[
         list[str] | None,
@@ -248,6 +254,10 @@ def export(
     as_of: AsOf = None,
     override: Annotated[str | None, typer.Option(metavar="REASON", help="Why guardrails may be broken.")] = None,
     revision: Annotated[int, typer.Option(metavar="N", help="A second export of the same day has a greater one.")] = 0,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="A key of `keygen` that signs the export.")] = None,
+    notices_sent: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV: the ledger of notices that went out.")
+    ] = None,
     identities: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSV: address, network or certificate of a server.")
     ] = None,
@@ -259,11 +269,15 @@ def export(
     """Export a policy: its files, each server's calendar, and the manifest."""
     setting = Setting(store=store, to_on=as_of, assumptions=assumptions, pauses=pauses)
     order = Order(
-        out=out, override=override, revision=revision, identities=identities, today=datetime.now(tz=UTC).date()
+        out=out,
+        override=override,
+        revision=revision,
+        key=key,
+        identities=identities,
+        notices_sent=notices_sent,
+        today=datetime.now(tz=UTC).date(),
     )
-    if shipped.load_policy(policy).notice is not None:
-        say("the policy asks for notices: this export does not check that they have gone out")
-    printing.exported(workbench.export_policy(policy, setting, order), how)
+    printing.exported(exporting.export_policy(policy, setting, order), how)
 
 
 @app.command(epilog="Example: enforcement lab")

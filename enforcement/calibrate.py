@@ -26,7 +26,10 @@ from enforcement.posterior import SHAPES, Posterior, posterior, range90
 from enforcement.schema import day_from_number, day_number
 
 FEWEST_EVENTS: Final = 30
+FEWEST_OF_CELL: Final = 5  # with fewer, a rate is more of the prior than of the data
 N_DRAWS: Final = 2_000
+DATA: Final = "data"
+_A_CHANGE: Final = 0.05  # what is written 0.0 is none
 # Ages on arrival, in weeks: 0 is nothing missing; the others stand for spans that end at these weeks.
 _AGES: Final = (0, 1, 3, 8, 19, 39, 78)
 _AGES_UNTIL: Final = (2.0, 4.0, 13.0, 26.0, 52.0)
@@ -162,6 +165,7 @@ def calibration_answer(found: Calibration) -> dict[str, Any]:
                 "high": float(high[cell]),
                 "events": float(round(found.events[cell], 1)),
                 "server_weeks": float(round(found.server_weeks[cell], 1)),
+                "rests_on": rests_on(float(found.events[cell])),
             }
             for cell in range(N_CELLS)
         ],
@@ -191,6 +195,7 @@ def _cells(found: Calibration, source: str) -> tuple[Cell, ...]:
     made = []
     for cell, from_weeks in enumerate(weeks):
         figure = _figure(found.believed.rates[:, cell], source)
+        told = rests_on(float(found.events[cell]))
         made.append(
             Cell(
                 from_weeks=from_weeks,
@@ -199,10 +204,21 @@ def _cells(found: Calibration, source: str) -> tuple[Cell, ...]:
                 high=figure.high,
                 events=round(float(found.events[cell]), 1),
                 server_weeks=round(float(found.server_weeks[cell]), 1),
-                source=source,
+                source=f"{source}{'' if told == DATA else f'; {told}'}",
             )
         )
     return tuple(made)
+
+
+def rests_on(events: float) -> str:
+    """Say what a rate rests on, by the changes that it was learnt from.
+
+    >>> rests_on(40), rests_on(3.2), rests_on(0)
+    ('data', 'thin: 3.2 changes', 'no change seen: the prior alone')
+    """
+    if events >= FEWEST_OF_CELL:
+        return DATA
+    return f"thin: {events:.1f} changes" if events >= _A_CHANGE else "no change seen: the prior alone"
 
 
 def rate_correlation(found: Calibration) -> float:

@@ -24,6 +24,15 @@ def stream(seed: int, *purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=purpose)))
 
 
+def key(seed: int, *purpose: int) -> np.uint64:
+    """Give what random numbers are hashed with, of a seed and a purpose.
+
+    >>> bool(key(1) == key(1)), bool(key(1) == key(1, 0))
+    (True, False)
+    """
+    return np.random.SeedSequence(seed, spawn_key=purpose).generate_state(1, np.uint64)[0]
+
+
 def spread(n: int, rng: np.random.Generator) -> Floats:
     """Draw n numbers, one in each n-th of 0 to 1, in random order: shares of a small number come out right too.
 

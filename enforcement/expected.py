@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from enforcement.acts import Cumulated, Hazard, places
+from enforcement.acts import Hazard, places, summed
 from enforcement.assumptions import Assumptions, Rates
 from enforcement.chance import Floats, Ints
 from enforcement.expected_fleet import ExpectedFleet, Grid
@@ -115,7 +115,7 @@ def prepare(fleet: ExpectedFleet, assumptions: Assumptions) -> Prepared:
     def until(of: Hazard, day: Ints, share: Floats) -> Floats:
         """Sum a hazard up to days, one or each of a group, weighted by shares in and out of support."""
         supported, unsupported = places(kinds[0][:, np.newaxis], kinds[1][:, np.newaxis], day[np.newaxis])
-        parts = of.supported.sums.take(supported)[kind], of.unsupported.sums.take(unsupported)[kind]
+        parts = of.supported.take(supported)[kind], of.unsupported.take(unsupported)[kind]
         return share[0][:, np.newaxis] * parts[0] + share[1][:, np.newaxis] * parts[1]
 
     lands = np.stack([exits.supported, exits.unsupported])
@@ -163,7 +163,7 @@ def _hazard(rates: Rates | None, n_days: int) -> Hazard:
     for cells in (rates.supported, rates.unsupported) if rates else ((), ()):
         from_days = np.array([cell.from_weeks * DAYS_PER_WEEK for cell in cells] or [0])
         rate = np.array([cell.rate_per_week / DAYS_PER_WEEK for cell in cells] or [0.0])
-        parts.append(Cumulated.of(from_days, rate, n_days=n_days))
+        parts.append(summed(from_days, rate, n_days=n_days))
     return Hazard(supported=parts[0], unsupported=parts[1])
 
 
@@ -172,8 +172,8 @@ def _to_own(fleet: ExpectedFleet, hazard: Hazard, exits: Exits) -> Floats:
     since, ended = fleet.since[:, np.newaxis], fleet.ended[:, np.newaxis]
     inside, outside = places(since, ended, np.append(-1, fleet.grid.ends)[np.newaxis])
     parts = (
-        exits.supported[:, np.newaxis] * np.diff(hazard.supported.sums.take(inside), axis=1),
-        exits.unsupported[:, np.newaxis] * np.diff(hazard.unsupported.sums.take(outside), axis=1),
+        exits.supported[:, np.newaxis] * np.diff(hazard.supported.take(inside), axis=1),
+        exits.unsupported[:, np.newaxis] * np.diff(hazard.unsupported.take(outside), axis=1),
     )
     whole = parts[0] + parts[1]
     is_supported = (fleet.grid.ends < ended).astype(np.float64)

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -62,10 +62,15 @@ def key_of(policy: Policy, period: Period, rests_on: Mapping[str, str], *, risk_
 
     `rests_on`: hashes of the traffic, the catalogue, the pauses and the program, and the last day known.
     """
-    rules = policy.model_dump(mode="json", by_alias=True, include=_RESTS_ON)
+    rules = rested_on(policy)
     risk = (risk_by or policy).model_dump(mode="json", by_alias=True, include=_RISK_RESTS_ON)
     told = json.dumps([rules, risk, [str(day) for day in period], dict(rests_on)], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
+
+
+def rested_on(policy: Policy) -> dict[str, Any]:
+    """Give what of a policy its exposure rests on: policies alike in it are judged on the same."""
+    return policy.model_dump(mode="json", by_alias=True, include=_RESTS_ON)
 
 
 class Kept:

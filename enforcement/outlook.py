@@ -7,7 +7,6 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from enforcement.acts import Paths, paths
 from enforcement.builds_to_come import SUCCESSOR, after_days, known_on
 from enforcement.chance import Bools, Floats, Ints
 from enforcement.course import Background, Course, course
@@ -41,11 +40,11 @@ class Landed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What the rows and paths of an outlook are made of; only the days of planned pauses change them.
+    """What the rows of an outlook are made of; only the days of planned pauses change them.
 
     spells: those to come, then those of the fleet, then the same of tenants that pause, on the day `pauses_on`;
     still_days: (kinds, days + 1) without planned pauses; year_days: the days before each day in its calendar year;
-    quota: days of pause a year; kinds: (4, paths) since, ended, seen and row of each path.
+    quota: days of pause a year.
     """
 
     spells: Spells
@@ -55,7 +54,6 @@ class Plan:
     quota: int
     stage_starts: Sequence[int]
     phases: Sequence[Phase]
-    kinds: Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +63,10 @@ class Outlook:
     since, ended: first missing update and end of support; seen: last sighting; vulnerable_from: by the policy's rules;
     risk_from: by those that risk is measured by, the same for all policies compared (has_other_risk: not its own);
     begins: the first day under enforcement; rows: (2, servers), the row of `pressure` when the tenant takes no pause,
-    and when it pauses for `pause_days` from the first day on which one of its servers is throttled or blocked; paths:
-    the same of `on`. has_several: whether a tenant has several servers. delayed, lost: share of mail by stage, the
-    last place being accepted mail: the mean over the minutes of the hour, as nothing is known of the minutes of mail
-    to come. volume, subject: messages a day of all routes and of the policy's, (weekdays from Monday, servers);
-    weekdays: of each day.
+    and when it pauses for `pause_days` from the first day on which one of its servers is throttled or blocked.
+    delayed, lost: share of mail by stage, the last place being accepted mail: the mean over the minutes of the hour,
+    as nothing is known of the minutes of mail to come. volume, subject: messages a day of all routes and of the
+    policy's, (weekdays from Monday, servers); weekdays: of each day.
 
     What a pause does not touch: spells that begin after a server has acted or that an update to come begins, and
     tenants that the ledger names.
@@ -82,7 +79,6 @@ class Outlook:
     pause_days: int
     tenant: Ints
     n_tenants: int
-    has_several: Bools
     weekdays: Ints
     since: Ints
     ended: Ints
@@ -94,8 +90,6 @@ class Outlook:
     rows: Ints
     landed: Landed
     pressure: Pressure
-    on: Paths
-    paths: Ints
     delayed: Floats
     lost: Floats
     volume: Floats
@@ -159,8 +153,6 @@ def outlook(  # noqa: PLR0913 - a policy, and how it is looked at
     later, n_later = _later(n_days, len(still_days)), (n_days + 2) * len(still_days)
     rows = n_later + np.stack([way.ravel(), way.ravel()])
     rows[1, pausing] = n_later + len(calm.begins) + paused_way.ravel()
-    every = [np.tile(days, 2) for days in (since, ended, seen)]
-    kinds, path = np.unique(np.stack([*every, rows.ravel()]), axis=1, return_inverse=True)
     plan = Plan(
         spells=_joined(later, calm, _chosen(calm, chosen[0])),
         pauses_on=np.concatenate([np.full(n_later + len(calm.begins), FAR), chosen[1]]),
@@ -169,21 +161,18 @@ def outlook(  # noqa: PLR0913 - a policy, and how it is looked at
         quota=policy.pause.days_per_year if policy.pause else 0,
         stage_starts=policy.stage_starts,
         phases=policy.phases,
-        kinds=kinds,
     )
     ends = background.catalogue.support_ends.get(SUCCESSOR)
     successor_ended = FAR if ends is None else (ends - at.as_of).days + 1
     after_missing, after_unsupported = after_days(policy, products, hops)
     risk_after_missing, risk_after_unsupported = after_days(risk_rules, products, hops)
     fate = fates(policy.stage_minutes, background.senders).expected(background.senders).mean(axis=1)
-    found, on = _met(plan, 0)
     return Outlook(
         name=policy.name if enforced else NO_POLICY,
         n_days=n_days,
         pause_days=0,
         tenant=at.tenant,
         n_tenants=len(at.tenants),
-        has_several=np.bincount(at.tenant, minlength=len(at.tenants)) > 1,
         weekdays=at.weekdays(n_days),
         since=since,
         ended=ended,
@@ -203,9 +192,7 @@ def outlook(  # noqa: PLR0913 - a policy, and how it is looked at
             same_cohort=np.stack([np.ones_like(is_met), own_cohort == next_cohort]),
             rows=kind * (n_days + 2),
         ),
-        pressure=found,
-        on=on,
-        paths=path.reshape(2, -1),
+        pressure=_met(plan, 0),
         delayed=np.append(fate[:, DELAYED], 0.0),
         lost=np.append(fate[:, REJECTED] + fate[:, EXPIRED], 0.0),
         volume=at.volume.sum(axis=0),
@@ -222,11 +209,10 @@ def paused(of: Outlook, days: int) -> Outlook:
     """Give the same outlook with planned pauses of so many days, as far as the policy grants them."""
     if days == of.pause_days:
         return of
-    found, on = _met(of.plan, days)
-    return replace(of, pause_days=days, pressure=found, on=on)
+    return replace(of, pause_days=days, pressure=_met(of.plan, days))
 
 
-def _met(plan: Plan, pause_days: int) -> tuple[Pressure, Paths]:
+def _met(plan: Plan, pause_days: int) -> Pressure:
     """Work out what each way to meet the policy brings by day, with pauses of so many days."""
     pauses, which = np.unique(
         np.stack([plan.spells.still, np.where(pause_days > 0, plan.pauses_on, FAR)]), axis=1, return_inverse=True
@@ -236,9 +222,7 @@ def _met(plan: Plan, pause_days: int) -> tuple[Pressure, Paths]:
     used = day - np.maximum(begins, day - plan.year_days)  # days of pause taken before in the calendar year
     granted = (day >= begins) & (day < begins + pause_days) & (used < plan.quota)
     spells = replace(plan.spells, still=which.ravel())
-    met = pressure(spells, plan.still_days[pauses[0]] | granted, plan.stage_starts, plan.phases)
-    since, ended, seen, row = plan.kinds
-    return met, paths(since, ended, seen, met.ends[:, row], met.levels[row])
+    return pressure(spells, plan.still_days[pauses[0]] | granted, plan.stage_starts, plan.phases)
 
 
 def _later(n_days: int, n_kinds: int) -> Spells:

@@ -47,19 +47,27 @@ def problem_line(error: ErrorDetails, *, data: Node, schema: Node) -> str:
     >>> problem_line(error, data={}, schema=schema)
     'stages: missing (expected a list)'
     """
-    place, context = error["loc"], error.get("ctx", {})
+    place = place_of(error)
     match error["type"]:
         case "extra_forbidden":
             said = f": unknown key ({_key_hint(place, schema)})"
         case "missing":
-            said = f": missing (expected {_expected(_node(place, schema), in_full=True)})"
+            said = f": missing (expected {_expected(node_at(place, schema), in_full=True)})"
         case "problem":
-            place = (*place, *context["at"])
-            said = f"{_is(_found(data, place))}: {context['message']}"
+            said = f"{_is(_found(data, place))}: {error['ctx']['message']}"
         case _:
             value = _found(data, place)
-            said = f"{_is(value)}: {_other_than_expected(value, _node(place, schema))}"
+            said = f"{_is(value)}: {_other_than_expected(value, node_at(place, schema))}"
     return f"{_key(place)}{said}{_counted(place)}"
+
+
+def place_of(error: ErrorDetails) -> Place:
+    """Give the place of the value that an error is about.
+
+    >>> place_of({"loc": ("stages",), "type": "problem", "msg": "", "input": {}, "ctx": {"at": (1, "days")}})
+    ('stages', 1, 'days')
+    """
+    return (*error["loc"], *error.get("ctx", {}).get("at", ()))
 
 
 def _key(place: Place) -> str:
@@ -96,8 +104,12 @@ def _is(value: object) -> str:
     return "" if value is _ABSENT or isinstance(value, dict | list) else f" = {toml_value(value)}"
 
 
-def _node(place: Place, schema: Node) -> Node:
-    """Look up what the schema says of the value at a place; empty: nothing."""
+def node_at(place: Place, schema: Node) -> Node:
+    """Look up what the schema says of the value at a place; empty: nothing.
+
+    >>> node_at(("stages", 0), {"properties": {"stages": {"type": "array", "items": {"type": "object"}}}})
+    {'type': 'object'}
+    """
     node = schema
     for part in place:
         node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
@@ -145,7 +157,7 @@ def _expected(node: Node, *, in_full: bool) -> str:
 def _key_hint(place: Place, schema: Node) -> str:
     """Say what an unknown key may have been meant to be."""
     key, inside = str(place[-1]), place[0]
-    keys = list(_node(place[:-1], schema).get("properties", ()))
+    keys = list(node_at(place[:-1], schema).get("properties", ()))
     if len(place) > 1 and key in schema["properties"] and schema["properties"][inside].get("type") != "array":
         return f"it is a key of the policy itself: write it above [{inside}]"
     near = get_close_matches(key[:80].lower(), keys, n=1)

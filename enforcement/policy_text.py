@@ -5,13 +5,13 @@ import re
 import tomllib
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from pydantic import ValidationError
 
 from enforcement.names import shown
 from enforcement.policy import SCHEMA_VERSION, Policy
-from enforcement.policy_problems import problem_line, toml_value
+from enforcement.policy_problems import Place, place_of, problem_line, toml_value
 
 _LARGEST: Final = 1_000_000  # characters
 _DEEPEST: Final = 8  # levels; the format needs 4
@@ -24,6 +24,13 @@ _STRINGS = re.compile(
 )
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{_DEEPEST}}}", re.ASCII)
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+class Problem(NamedTuple):
+    """What is wrong with a value of a policy, in a line, and the keys and indices that lead to it."""
+
+    place: Place
+    line: str
 
 
 class PolicyError(ValueError):
@@ -56,15 +63,30 @@ def parse_policy(text: str | bytes, *, source: str) -> Policy:
         _check_version(data)
     except ValueError as error:
         raise PolicyError([f"{source}: {error}"]) from None
-    try:
-        return Policy.model_validate(data, by_alias=True, by_name=False)
-    except ValidationError as error:
-        # A list whose parts are all wrong is not too short as well.
-        found = [each for each in error.errors(include_url=False) if each["type"] != "too_short" or not each["input"]]
-    problems = [f"{source}: {problem_line(each, data=data, schema=policy_schema())}" for each in found[:_MOST_SHOWN]]
+    policy, found = policy_of(data)
+    if policy is not None:
+        return policy
+    problems = [f"{source}: {problem.line}" for problem in found[:_MOST_SHOWN]]
     if len(found) > _MOST_SHOWN:
         problems.append(f"{source}: shown {_MOST_SHOWN} of {len(found)} problems")
     raise PolicyError(problems)
+
+
+def policy_of(data: dict[str, Any]) -> tuple[Policy | None, tuple[Problem, ...]]:
+    """Make a policy of what TOML holds, or say what is wrong with it, and where.
+
+    >>> policy, problems = policy_of({"schema_version": 1, "name": "p", "rules": [{"name": "r",
+    ...     "since": "missing_since"}], "cohorts": [], "stages": [{"block": 70}]})
+    >>> policy, [problem.place for problem in problems]
+    (None, [('cohorts',), ('stages', 0, 'block')])
+    """
+    try:
+        return Policy.model_validate(data, by_alias=True, by_name=False), ()
+    except ValidationError as error:
+        # A list whose parts are all wrong is not too short as well.
+        found = [each for each in error.errors(include_url=False) if each["type"] != "too_short" or not each["input"]]
+    schema = policy_schema()
+    return None, tuple(Problem(place_of(each), problem_line(each, data=data, schema=schema)) for each in found)
 
 
 @cache

@@ -11,6 +11,7 @@ from enforcement.check import Lint
 from enforcement.comparison import Comparison
 from enforcement.differences import differences
 from enforcement.explain import Case
+from enforcement.exporting import Exported
 from enforcement.fleet import SILENT
 from enforcement.forecasts import Forecast, ahead_answer
 from enforcement.policy_words import what_differs
@@ -21,7 +22,7 @@ from enforcement.report_runs import Plan
 from enforcement.standing import WORST_FIRST
 from enforcement.store import Forgotten, ImportRecord
 from enforcement.terminal import Format, answer, say, sentences, share, show, write_answer
-from enforcement.workbench import Exported, Fleet
+from enforcement.workbench import Fleet
 
 _ORDER: Final = (*WORST_FIRST, SILENT)
 _RAIL: Final = ("measure", "per", "at_most", "state", "worst_unit", "worst_share", "n_judged", "n_units")
@@ -210,10 +211,20 @@ def exported(made: Exported, how: Format) -> None:
         f"valid from {manifest['valid_from']} to {manifest['not_after']}"
     )
     answer(f"{made.calendar['server'].n_unique():,} servers under enforcement in the calendar")
+    for told in made.relies_on:
+        answer(told)
     if manifest["override"]:
         broken = [rail for rail in manifest["guardrails"] if rail["state"] != "pass"]
         answer(f"{len(broken)} guardrails overridden: {manifest['override']}")
-    show(pl.DataFrame({"file": list(manifest["files"]), "bytes": [f["bytes"] for f in manifest["files"].values()]}))
+    sizes = pl.DataFrame({"file": list(manifest["files"]), "bytes": [f["bytes"] for f in manifest["files"].values()]})
+    # A folder in a target's own folder is one line: its files are one table in many parts.
+    deep = pl.col("file").str.count_matches("/") > 1
+    folder = pl.col("file").str.replace("[^/]+$", "…")
+    show(
+        sizes.group_by(file=pl.when(deep).then(folder).otherwise("file"), maintain_order=True).agg(
+            pl.col("bytes").sum()
+        )
+    )
 
 
 def planned(runs: Sequence[tuple[Plan, bool]], how: Format) -> None:

@@ -5,6 +5,7 @@ from typing import Final
 import polars as pl
 
 from enforcement.forecasts import Forecast, forecast_answer
+from enforcement.pieces import plural
 from enforcement.policy import NO_POLICY
 from enforcement.rollout import TIMES
 from enforcement.rollout_bands import QUANTILES, bands_frame, thinness, times_frame, totals_frame
@@ -29,9 +30,9 @@ def print_forecast(of: Forecast, how: Format) -> None:
         return
     last = by_day.filter(pl.col("day") == found.n_days, measure="vulnerable_servers")
     opening = (
-        f"{found.n_servers:,} servers of {found.n_tenants:,} tenants were in sight on {found.as_of}."
-        f" {found.n_draws:,} draws of what may happen in the {found.n_days} days from then on; a 90 % band holds nine"
-        " of ten draws."
+        f"In sight on {found.as_of}: servers {found.n_servers:,}, their tenants {found.n_tenants:,}."
+        f" What may happen in the {plural(found.n_days, 'day')} from then on, in {plural(found.n_draws, 'draw')};"
+        " a 90 % band holds nine of ten draws."
     )
     told = [opening]
     for place, row in enumerate(last.iter_rows(named=True)):

@@ -29,7 +29,7 @@ _WS: Final = r"\n?+[ \t]++"
 _NAME: Final = r'[^ \t\r\n"()<>;]++'
 _COMMENT: Final = r"\([^()]*+\)"
 _GAP: Final = rf"(?:{_WS}|\((?:[^()]++|{_COMMENT})*+\))++"
-_BY: Final = rf"by{_WS}(?!by[ \t\r\n(])({_NAME})"
+_BY: Final = rf"by{_WS}(?![bB][yY][ \t\r\n(])({_NAME})"
 
 # What stands before the time as Exchange writes it, and the beginning of most other lines. What does not fit is
 # read word by word, with the same result.

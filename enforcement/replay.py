@@ -111,7 +111,7 @@ def replayed(  # noqa: PLR0913 - what a replay rests on
         server_stages=_server_stages(hit, history.servers, policy),
         evidence=volume.evidence(exposed.kinds, way.standings),
         untouched=volume.untouched(exposed.kinds, way.standings, policy),
-        guardrails=_guardrails(policy, by_day, tenants),
+        guardrails=judged_guardrails(policy, by_day, tenants),
         entries=clock.stage_entries(way.spans, policy).join(
             history.servers.select("server_id", "server", "tenant"), on="server_id", maintain_order="left"
         ),
@@ -179,14 +179,18 @@ def _hardest_hit_first(hit: pl.DataFrame, name: str) -> pl.DataFrame:
     return hit.sort("lost", "delayed", "read", name, descending=[True, True, True, False])
 
 
-def _guardrails(policy: Policy, by_day: pl.DataFrame, tenants: pl.DataFrame) -> pl.DataFrame:
+def judged_guardrails(policy: Policy, by_day: pl.DataFrame, tenants: pl.DataFrame | None) -> pl.DataFrame:
+    """Judge a policy's guardrails, a row each, on outcomes by day and tenant; without tenants, those that need none."""
     units = {
         "day": by_day.with_columns(unit=pl.col("day").dt.to_string()),
-        "tenant": tenants.with_columns(unit="tenant"),
         "total": by_day.select(pl.all().exclude("day").sum()).with_columns(unit=pl.lit("total")),
     }
+    if tenants is not None:
+        units["tenant"] = tenants.with_columns(unit="tenant")
     rows = []
     for guardrail in policy.guardrails:
+        if str(guardrail.per) not in units:
+            continue
         harm, _, base = str(guardrail.measure).partition("_share_of_")
         of_base = {"mail": "read", "subject": "subject"}[base]
         measured = units[str(guardrail.per)].select(

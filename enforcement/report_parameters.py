@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from enforcement import shipped
+from enforcement.exporting import Order
 from enforcement.forecasts import Question
 from enforcement.policy import NO_POLICY, Policy
 from enforcement.report_values import (
@@ -34,7 +35,7 @@ from enforcement.report_values import (
 )
 from enforcement.rollout import Trial
 from enforcement.searches import MOST_CANDIDATES, Search
-from enforcement.workbench import Order, Setting
+from enforcement.workbench import Setting
 
 NOTEBOOKS: Final = shipped.DATA.parent / "notebooks"
 _INJECTED: Final = "# Parameters"  # how papermill begins the cell in which it sets parameters

@@ -1,17 +1,18 @@
 """How people react: everything that chance decides, drawn first and shared by all policies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from enforcement.assumption_values import LEAST_EVENTS, Cell, Figure
-from enforcement.assumptions import Assumptions, Rates, SenderAssumption
-from enforcement.chance import Bools, Floats, Ints, choose, stream
-from enforcement.gamma import gamma_of_mean_1, log_survival
+from enforcement.assumptions import Assumptions, Rates
+from enforcement.chance import Bools, Floats, Ints, key, stream
+from enforcement.gamma import gamma_of_mean_1
 
 DAYS_PER_WEEK: Final = 7
 HALF_YEAR_DAYS: Final = 26 * DAYS_PER_WEEK
@@ -29,12 +30,7 @@ class _Purpose(IntEnum):
     COMMON = 6
     UPDATES = 7
     PAUSES = 8
-    PATIENCE = 9
-    PATIENCE_OF_TENANT = 10
-    NEVER = 11
-    LANDING = 12
-    LEAVING = 13
-    RETIRING = 14
+    SERVERS = 9  # patience, landings and the like, of each server and round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +61,14 @@ class DrawnRates:
 class Draws:
     """What chance decides for some draws of a forecast; arrays have one row a draw.
 
-    factors: (draws, 5), of nothing, noticed, throttled, partly and fully blocked. tenant: (draws, tenants),
-    tenant_half_year: (draws, tenants, half-years), common: (draws, half-years): of mean 1. updates: days after the
-    day of the forecast, rising, an array a draw. pauses: (draws, tenants), whether the tenant pauses, for pause_days.
+    keys: of the numbers of servers, which are drawn when they are needed. factors: (draws, 5), of nothing, noticed,
+    throttled, partly and fully blocked. tenant: (draws, tenants), tenant_half_year: (draws, tenants, half-years),
+    common: (draws, half-years): of mean 1. updates: days after the day of the forecast, rising, an array a draw.
+    pauses: (draws, tenants), whether the tenant pauses, for pause_days.
     landing_days: ages of the missing update on arrival, 0: nothing is missing; landing_shares go with them.
     """
 
-    seed: int
-    first_draw: int
-    n_draws: int
+    keys: npt.NDArray[np.uint64]
     hazards: DrawnRates
     retirement: DrawnRates
     factors: Floats
@@ -89,11 +84,6 @@ class Draws:
     unsupported_leave_product: Floats
     pauses: Bools
     pause_days: Ints
-
-    @property
-    def draws(self) -> range:
-        """The numbers of these draws among all."""
-        return range(self.first_draw, self.first_draw + self.n_draws)
 
 
 def draw(assumptions: Assumptions, size: Size, *, as_of: date, seed: int, draws: slice = slice(None)) -> Draws:
@@ -151,9 +141,7 @@ def draw(assumptions: Assumptions, size: Size, *, as_of: date, seed: int, draws:
         pausing[row] = stream(seed, _Purpose.PAUSES, number).random(size.n_tenants) < drawn["pausing"][row]
     ages = landing.ages if landing else ()
     return Draws(
-        seed=seed,
-        first_draw=numbers.start,
-        n_draws=n,
+        keys=np.array([key(seed, _Purpose.SERVERS, number) for number in numbers], dtype=np.uint64),
         hazards=_rates(assumptions.hazards, seed, _Purpose.HAZARDS, numbers),
         retirement=_rates(assumptions.retirement, seed, _Purpose.RETIREMENT, numbers),
         factors=np.maximum.accumulate(np.maximum(1, factors), axis=1),
@@ -175,80 +163,6 @@ def draw(assumptions: Assumptions, size: Size, *, as_of: date, seed: int, draws:
     )
 
 
-def patience(draws: Draws, tenant_of_server: Ints, round_: int) -> Floats:
-    """Draw how much pressure each server takes before it acts the first (round 0), second, … time: (draws, servers).
-
-    Exponential of mean 1, correlated within a tenant (of a normal each, the tenant's part has the share
-    `patience_correlation`); infinite, in every round, for the share that never responds. No policy enters.
-
-    >>> patience(_nothing(), np.array([0, 0, 1]), 0).shape
-    (2, 3)
-    """
-    every = np.arange(len(tenant_of_server))
-    taken = np.empty((draws.n_draws, len(every)))
-    for row in range(draws.n_draws):
-        taken[row] = patience_when_asked(draws, tenant_of_server, round_, row=row)(every)
-    return taken
-
-
-def patience_when_asked(draws: Draws, tenant_of_server: Ints, round_: int, *, row: int = 0) -> Callable[[Ints], Floats]:
-    """Draw the same for one draw, and work it out only for the servers that are asked for.
-
-    >>> patience_when_asked(_nothing(), np.array([0, 0, 1]), 0)(np.array([2])).shape
-    (1,)
-    """
-    number, rho, n = draws.draws[row], draws.patience_correlation[row], len(tenant_of_server)
-    own = stream(draws.seed, _Purpose.PATIENCE, number, round_)
-    if rho == 0:
-        drawn = known = own.standard_exponential(n)
-    else:
-        n_tenants = int(tenant_of_server.max(initial=-1)) + 1
-        common = stream(draws.seed, _Purpose.PATIENCE_OF_TENANT, number, round_).standard_normal(n_tenants)
-        drawn = np.sqrt(rho) * common[tenant_of_server] + np.sqrt(1 - rho) * own.standard_normal(n)
-        known = np.full(n, np.nan)
-    if draws.never_responds[row] > 0:
-        is_deaf = stream(draws.seed, _Purpose.NEVER, number).random(n) < draws.never_responds[row]
-        known[is_deaf] = np.inf
-
-    def of(servers: Ints) -> Floats:
-        found = known.take(servers)
-        new = np.flatnonzero(np.isnan(found))
-        if len(new):
-            which = servers.take(new)
-            found[new] = known[which] = -log_survival(drawn.take(which))
-        return found
-
-    return of
-
-
-def retirement_patience(draws: Draws, n_servers: int, round_: int) -> Floats:
-    """Draw, exponential of mean 1, when each server is retired in its own measure of time: (draws, servers).
-
-    >>> retirement_patience(_nothing(), 3, 0).shape
-    (2, 3)
-    """
-    return _by_draw(draws, _Purpose.RETIRING, n_servers, round_, lambda rng: rng.standard_exponential(n_servers))
-
-
-def landing(draws: Draws, n_servers: int, round_: int) -> Ints:
-    """Draw the age in days of the first missing update of the build that each server arrives at (0: none missing).
-
-    >>> landing(_nothing(), 3, 0).tolist()
-    [[0, 0, 0], [0, 0, 0]]
-    """
-    at = _by_draw(draws, _Purpose.LANDING, n_servers, round_, lambda rng: rng.random(n_servers))
-    return draws.landing_days[choose(draws.landing_shares.tolist(), at)]
-
-
-def leaving(draws: Draws, n_servers: int, round_: int) -> Floats:
-    """Draw uniform numbers, below the share of those who leave the product for servers that do: (draws, servers).
-
-    >>> leaving(_nothing(), 3, 0).shape
-    (2, 3)
-    """
-    return _by_draw(draws, _Purpose.LEAVING, n_servers, round_, lambda rng: rng.random(n_servers))
-
-
 def kept_after(hazard: Floats, *, shape: float) -> Floats:
     """Give the expected share that has not acted after a summed hazard times a Gamma multiplier of mean 1.
 
@@ -266,13 +180,6 @@ def kept_after_history(hazard: Floats, *, shape: float, n_events: float, expecte
     """
     rate = shape + expected_events
     return (rate / (rate + hazard)) ** (shape + n_events)
-
-
-def _nothing() -> Draws:
-    """Draw from assumptions of which all is off, for examples."""
-    senders = (SenderAssumption(name="x", share=1.0, retry_minutes=(15,), gives_up_after_hours=48.0, source="guess"),)
-    size = Size(n_draws=2, n_tenants=2, horizon_days=7)
-    return draw(Assumptions(senders=senders), size, as_of=date(2026, 1, 1), seed=1)
 
 
 def _one(figure: Figure, deviate: float) -> float:
@@ -331,12 +238,3 @@ def _updates(assumptions: Assumptions, as_of: date, size: Size, per_year: float,
     while (at := at + float(rng.standard_exponential()) * days_between) <= size.horizon_days:
         found.append(int(np.ceil(at)))
     return np.array(sorted(set(found)), dtype=np.int64)
-
-
-def _by_draw(
-    draws: Draws, purpose: _Purpose, n: int, round_: int, drawn: Callable[[np.random.Generator], Floats]
-) -> Floats:
-    filled = np.empty((draws.n_draws, n))
-    for row, number in enumerate(draws.draws):
-        filled[row] = drawn(stream(draws.seed, purpose, number, round_))
-    return filled

@@ -140,10 +140,10 @@ def returning(
     per_day = fleet.mail_a_day / max(float(fleet.mail_a_day[:DAYS_PER_WEEK].mean()), 1e-300)
     return Returning(
         n_weeks=n_weeks,
-        hazard=_weekly(hazard.supported.sums, n_ages),
-        unsupported=_weekly(hazard.unsupported.sums, n_ages),
-        here=np.exp(-_weekly(retiring.supported.sums, n_ages)),
-        unsupported_here=np.exp(-_weekly(retiring.unsupported.sums, n_ages)),
+        hazard=_weekly(hazard.supported, n_ages),
+        unsupported=_weekly(hazard.unsupported, n_ages),
+        here=np.exp(-_weekly(retiring.supported, n_ages)),
+        unsupported_here=np.exp(-_weekly(retiring.unsupported, n_ages)),
         updates=_updates(fleet, assumptions, n_weeks),
         lasting=gauss_nodes(shapes[0], _NODES),
         passing=gauss_nodes(inf if variance == 0 else 1 / variance, _NODES),

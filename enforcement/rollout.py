@@ -9,17 +9,19 @@ from typing import Final
 
 import numpy as np
 
-from enforcement.acts import Hazard, Reaction
 from enforcement.assumptions import Assumptions
 from enforcement.chance import Floats, Ints
-from enforcement.lives import Fortune, Numbers, Spans, lives
+from enforcement.life_tables import Way
+from enforcement.luck import luck
 from enforcement.outlook import Outlook, paused
-from enforcement.response import Draws, Size, draw, landing, leaving, patience_when_asked, retirement_patience
-from enforcement.rollout_days import MEASURES, Schedules, outcomes
+from enforcement.response import Size, draw
 from enforcement.standpoint import Standpoint
+from enforcement.ways import way
 
+# What is counted of each day; messages a day are expected ones. Delayed and lost are never added up. Tenants are hit
+# when one of their servers is in a stage that delays or loses mail, whether it sends some on that day or not.
+MEASURES: Final = ("vulnerable_servers", "vulnerable_tenants", "accepted_vulnerable", "delayed", "lost", "tenants_hit")
 TIMES: Final = (0.5, 0.9)  # shares of the servers vulnerable today, whose last day is told
-_LEAST: Final = 1e-300  # a multiplier below is as good as none, and can be divided by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,9 @@ def rollout(
 
     A server that acts on a day is on its new build from that day on. What is counted of a day is expected mail.
     """
+    # What compiles takes a third of a second to import, which other commands need not spend.
+    from enforcement.lives import live, no_patience  # noqa: PLC0415 - for that reason
+
     looks = [look for _, look in outlooks]
     n_days, tenant, n_draws, as_of = looks[0].n_days, at.tenant, trial.n_draws, at.as_of
     if n_draws < 1:
@@ -82,12 +87,10 @@ def rollout(
 
     def one(number: int) -> None:
         drawn = draw(assumptions, size, as_of=as_of, seed=trial.seed, draws=slice(number, number + 1))
-        chance = _fortune(drawn, tenant, oldest)
+        chance, patience = luck(drawn, 0, n_days=n_days, oldest=oldest), no_patience(len(tenant))
         for place, variant in enumerate(with_pauses):
-            look, way = variant(int(drawn.pause_days[0]))
-            lived = lives(look, chance)
-            found[:, place, number] = outcomes(look, way, lived)
-            times[place, number] = _times(look, lived.vulnerable)
+            found[:, place, number], gone = live(variant(int(drawn.pause_days[0])), chance, patience)
+            times[place, number] = _times(gone, int(looks[place].is_vulnerable.sum()))
 
     with ThreadPoolExecutor(trial.threads) as pool:
         for done, _ in enumerate(pool.map(one, range(n_draws)), start=1):
@@ -107,54 +110,24 @@ def rollout(
     )
 
 
-def _fortune(drawn: Draws, tenant: Ints, oldest: int) -> Fortune:
-    """Give what chance says in a draw; the numbers of a round are drawn when first asked for, and kept."""
-
-    @cache
-    def of_round(round_: int) -> Numbers:
-        n = len(tenant)
-        return Numbers(
-            patience=patience_when_asked(drawn, tenant, round_),
-            retirement=retirement_patience(drawn, n, round_)[0],
-            age=landing(drawn, n, round_)[0],
-            leaving=leaving(drawn, n, round_)[0],
-        )
-
-    of_tenant = drawn.tenant[0] * drawn.tenant_half_year[0].T  # (half-years, tenants)
-    multipliers = np.maximum(of_tenant * drawn.common[0][:, np.newaxis], _LEAST)
-    n_days = oldest + int(drawn.landing_days.max())
-    hazard = Hazard.of(drawn.hazards, 0, n_days=n_days)
-    return Fortune(
-        of_round=of_round,
-        by=Reaction(hazard=hazard, factors=drawn.factors[0], multipliers=multipliers),
-        retiring=Hazard.of(drawn.retirement, 0, n_days=n_days),
-        updates=drawn.updates[0],
-        pauses=drawn.pauses[0],
-        supported_leave_product=float(drawn.supported_leave_product[0]),
-        unsupported_leave_product=float(drawn.unsupported_leave_product[0]),
-    )
-
-
-def _variants(look: Outlook) -> Callable[[int], tuple[Outlook, Schedules]]:
-    """Give the outlook with planned pauses of so many days, and its schedules; each is worked out once."""
+def _variants(look: Outlook) -> Callable[[int], Way]:
+    """Give the outlook laid out with planned pauses of so many days; each is worked out once."""
     has_pauses = bool((look.rows[0] != look.rows[1]).any())
 
     @cache
-    def of_days(days: int) -> tuple[Outlook, Schedules]:
-        chosen = paused(look, days)
-        return chosen, Schedules.of(chosen)
+    def of_days(days: int) -> Way:
+        return way(paused(look, days))
 
     return lambda days: of_days(days if has_pauses else 0)
 
 
-def _times(look: Outlook, vulnerable: Spans) -> Floats:
-    """Give the day by which each of TIMES of the servers vulnerable on day 0 are so no more; inf: not by the last."""
-    size = look.n_days + 1
-    from_now = (vulnerable.from_day == 0) & look.is_vulnerable.take(vulnerable.server)
-    until = np.bincount(vulnerable.until_day[from_now], minlength=size + 1)
-    n = int(look.is_vulnerable.sum())
-    gone = n - int(from_now.sum()) + np.cumsum(until[:size])
+def _times(gone: Ints, n: int) -> Floats:
+    """Give the day by which each of TIMES of n servers vulnerable on day 0 are so no more; inf: not by the last.
+
+    gone: by day, and at last those who stay; some were so no more when day 0 came, unseen.
+    """
     if not n:
         return np.full(len(TIMES), np.nan)
-    reached = [np.flatnonzero(gone >= share * n) for share in TIMES]
+    by_day = n - gone.sum() + np.cumsum(gone[:-1])
+    reached = [np.flatnonzero(by_day >= share * n) for share in TIMES]
     return np.array([float(days[0]) if len(days) else np.inf for days in reached])

@@ -14,6 +14,7 @@ QUANTILES: Final = {"low_90": 0.05, "low_50": 0.25, "median": 0.5, "high_50": 0.
 SUMMED: Final = ("accepted_vulnerable", "delayed", "lost")  # messages; the other measures are counted on a day
 FEWEST_SERVERS: Final = 20  # of fewer, or of fewer tenants, an answer is thin: their chance is not that of many
 FEWEST_TENANTS: Final = 5
+FEWEST_DRAWS: Final = 100  # of fewer, a 90 % band is mostly chance
 _WEEK: Final = 7  # days
 
 
@@ -112,13 +113,20 @@ def times_frame(of: Rollout) -> pl.DataFrame:
 
 
 def thinness(of: Rollout) -> dict[str, str]:
-    """Say of each policy with few vulnerable servers or tenants how few there are."""
+    """Say of each policy with few vulnerable servers or tenants, or few draws, how few there are."""
     counts = zip(of.policies, of.n_vulnerable, of.n_vulnerable_tenants, strict=True)
-    return {
-        policy: f"thin: {servers:,} vulnerable servers of {tenants:,} tenants"
-        for policy, servers, tenants in counts
-        if servers < FEWEST_SERVERS or tenants < FEWEST_TENANTS
-    }
+    found = {}
+    for policy, servers, tenants in counts:
+        few = servers < FEWEST_SERVERS or tenants < FEWEST_TENANTS
+        parts = [f"{_few(servers, 'vulnerable server')} of {_few(tenants, 'tenant')}"] if few else []
+        parts += [_few(of.n_draws, "draw")] if of.n_draws < FEWEST_DRAWS else []
+        if parts:
+            found[policy] = f"thin: {', '.join(parts)}"
+    return found
+
+
+def _few(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _named(values: Floats) -> dict[str, float]:

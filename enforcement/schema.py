@@ -33,6 +33,27 @@ SIGHTINGS: Final[Schema] = {
     "hops": pl.Int64,
 }
 
+# A row: a server whose clock another system started on a day, as an importer read it. `tenant` null: as above.
+STARTED: Final[Schema] = {
+    "server": pl.String,
+    "build": pl.String,
+    "tenant": pl.String,
+    "hop": pl.String,
+    "first_detected_on": pl.Date,
+}
+
+# A row: a decision that a target logged. `server` and `build` null: the target could not tell; `stage` null: none
+# applied; `policy_serial` null: it had no tables.
+DECISIONS: Final[Schema] = {
+    "decided_at": pl.Datetime("us"),
+    "server": pl.String,
+    "build": pl.String,
+    "verdict": pl.String,
+    "reason": pl.String,
+    "stage": pl.Int32,
+    "policy_serial": pl.Int64,
+}
+
 # A row: something a source held that could not be used.
 REJECTS: Final[Schema] = {"position": pl.Int64, "reason": pl.String, "excerpt": pl.String}
 

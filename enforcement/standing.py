@@ -9,7 +9,7 @@ import polars as pl
 
 from enforcement.builds import Build, Evidence, Hop
 from enforcement.catalogue import Catalogue, Placed
-from enforcement.policy import MinimumBuild, Policy
+from enforcement.policy import MinimumBuild, Policy, Rule
 from enforcement.schema import BUILDS, STANDINGS, conform
 from enforcement.when import when_expression
 
@@ -111,15 +111,23 @@ def below_minimum_since(placed: Placed, proves: Build | None, minimums: Sequence
 
 def _earliest_rule(policy: Policy) -> pl.Expr:
     """Give the earliest date that a rule gives, and its name (the first of those that give the same date)."""
-    dates = [
-        pl.when(_applies(rule.when)).then(pl.col(rule.since).dt.offset_by(f"{rule.after_days}d"))
-        for rule in policy.rules
-    ]
+    dates = [vulnerable_from(rule) for rule in policy.rules]
     earliest = pl.min_horizontal(dates)
     name = pl.coalesce(
         pl.when(since == earliest).then(pl.lit(rule.name)) for rule, since in zip(policy.rules, dates, strict=True)
     )
     return pl.struct(vulnerable_from=earliest, rule=name).alias("earliest")
+
+
+def vulnerable_from(rule: Rule) -> pl.Expr:
+    """Give the expression, over STANDINGS whose `build` is what it proves, of the day from which a rule alone counts.
+
+    >>> table = pl.DataFrame({"missing_since": [date(2026, 1, 1)], "kind": ["SU"]})
+    >>> rule = Rule(name="unpatched", since="missing_since", after_days=90, when="kind = 'SU'")
+    >>> table.select(vulnerable_from(rule)).item()
+    datetime.date(2026, 4, 1)
+    """
+    return pl.when(_applies(rule.when)).then(pl.col(rule.since).dt.offset_by(f"{rule.after_days}d"))
 
 
 def _applies(when: str | None) -> pl.Expr:

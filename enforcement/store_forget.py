@@ -52,8 +52,8 @@ create temp table used as
     select distinct server_id, build_id from raw.handover_days
     union select distinct server_id, build_id from raw.sightings
     union select server_id, build_id from raw.clock_starts union select server_id, build_id from raw.decisions;
-delete from raw.servers where server_id not in (select server_id from used);
-delete from raw.builds where build_id not in (select build_id from used);
+delete from raw.servers where server_id not in (select server_id from used where server_id is not null);
+delete from raw.builds where build_id not in (select build_id from used where build_id is not null);
 drop table used;
 """
 

@@ -17,6 +17,7 @@ from enforcement.importers.batch import Batch, names_and_places
 from enforcement.names import printable, shown
 from enforcement.rounded_times import SUSPECT_SHARE, MinuteZero, Spread
 from enforcement.store_connection import StoreError, registered, transaction
+from enforcement.store_logged import logged_rows, take_decisions, take_started
 from enforcement.store_names import Names
 from enforcement.store_records import ImportRecord, written_options
 from enforcement.store_spool import Days, Rows, Spool, by_day, who
@@ -40,6 +41,7 @@ class _Arrived:
     rows_rejected: int = 0
     traffic_rows: int = 0  # more than those stored when a row's messages get minutes of their own
     messages: int = 0
+    logged_rows: int = 0  # clock starts and decisions
     has_sightings: bool = False
     minute_zero: MinuteZero = field(default_factory=MinuteZero)
     notes: dict[str, None] = field(default_factory=dict)
@@ -116,7 +118,7 @@ def _take(  # noqa: PLR0913 - the parts of one import
     connection.execute(_SIGHTED)
     for batch in batches:
         arrived.rows_read += batch.rows_read
-        arrived.rows_stored += batch.handovers.height
+        arrived.rows_stored += batch.rows_stored
         arrived.rows_rejected += batch.rejects.height
         arrived.notes |= dict.fromkeys(batch.notes)
         arrived.minute_zero.count(batch.handovers)
@@ -128,6 +130,11 @@ def _take(  # noqa: PLR0913 - the parts of one import
         if batch.sightings is not None:
             arrived.has_sightings = True
             _take_sightings(connection, batch.sightings, names)
+        if batch.started is not None:
+            take_started(connection, batch.started, names, import_id)
+        if batch.decisions is not None:
+            take_decisions(connection, batch.decisions, names, import_id)
+        arrived.logged_rows += batch.rows_stored - batch.handovers.height
         if batch.rejects.height:
             with registered(connection, rejected=batch.rejects.to_arrow()):
                 connection.execute(_INSERT_REJECTS, {"import_id": import_id, "longest": _LONGEST_EXCERPT})
@@ -343,10 +350,13 @@ def _hold_counts(connection: duckdb.DuckDBPyConnection, record: ImportRecord, ar
     rejected = connection.execute(
         "select count(*) from raw.rejects where import_id = ?", [record.import_id]
     ).fetchall()[0]
-    found = (*stored, *counted, *rejected)
-    expected = (arrived.traffic_rows, arrived.messages, arrived.messages, arrived.rows_rejected)
+    found = (*stored, *counted, *rejected, logged_rows(connection, record.import_id))
+    expected = (
+        arrived.traffic_rows, arrived.messages, arrived.messages, arrived.rows_rejected, arrived.logged_rows,
+    )  # fmt: skip
     if found != expected or record.rows_read != record.rows_stored + record.rows_rejected:
         raise StoreError(
-            f"{record.source}: nothing was stored: {found[0]} rows, {found[1]} messages ({found[2]} by day) and"
-            f" {found[3]} rejects arrived of {expected[0]}, {expected[1]} and {expected[3]}"
+            f"{record.source}: nothing was stored: {found[0]} rows, {found[1]} messages ({found[2]} by day),"
+            f" {found[3]} rejects and {found[4]} other rows arrived of {expected[0]}, {expected[1]}, {expected[3]}"
+            f" and {expected[4]}"
         )

@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-STORE_VERSION: Final = 2
+STORE_VERSION: Final = 3
 
 # Tables live in the schema `raw`: ids and small integers, as the exposure pass wants them. No primary keys: their
 # indexes cost more than the imports, which are the only writers and keep ids unique. `handover_days` is `traffic`
@@ -38,8 +38,8 @@ create table raw.clock_starts (
     server_id integer not null, build_id integer not null, first_detected_on date not null, import_id integer not null
 );
 create table raw.decisions (
-    decided_at timestamp not null, server_id integer not null, build_id integer not null, verdict varchar not null,
-    stage integer, policy_serial bigint, import_id integer not null
+    decided_at timestamp not null, server_id integer, build_id integer, verdict varchar not null,
+    reason varchar not null, stage integer, policy_serial bigint, import_id integer not null
 );
 create table raw.imports (
     import_id integer not null, source varchar not null, sha256 varchar not null, options varchar not null,
@@ -134,17 +134,18 @@ VIEWS: Final[Mapping[str, View]] = {
         row="a decision logged in production (never traffic)",
         columns={
             "decided_at": "UTC time",
-            **_SERVER_COLUMNS,
-            **_BUILD_COLUMNS,
+            **{name: f"{meaning}; null when the log does not say" for name, meaning in _SERVER_COLUMNS.items()},
+            "build": "Exchange version number, as an smtp hop shows it; null when the log does not say",
             "verdict": "accept, defer, reject",
+            "reason": "why: enforced, standing still, new detection, no cohort, not vulnerable, unknown build, …",
             "stage": "stage of the policy, from 1; null outside of any",
             "policy_serial": "serial of the export that decided",
             **_IMPORT,
         },
         sql="""
-            select t.decided_at, s.server, s.tenant, b.build, b.hop::varchar as hop, t.verdict, t.stage,
-                t.policy_serial, t.import_id
-            from raw.decisions t join raw.servers s using (server_id) join raw.builds b using (build_id)
+            select t.decided_at, s.server, s.tenant, b.build, t.verdict, t.reason, t.stage, t.policy_serial,
+                t.import_id
+            from raw.decisions t left join raw.servers s using (server_id) left join raw.builds b using (build_id)
         """,
     ),
     "imports": View(
@@ -156,7 +157,7 @@ VIEWS: Final[Mapping[str, View]] = {
             "options": "options it was read with, as JSON",
             "imported_at": "UTC time of the import",
             "rows_read": "rows or mails that it held: rows_stored + rows_rejected",
-            "rows_stored": "of these, kept as traffic",
+            "rows_stored": "of these, kept: as traffic, clock starts or decisions",
             "rows_rejected": "of these, kept as rejects",
             "overlap": "days of servers that other sources already held when it came",
             "times_rounded_to": "`hour` when the source had no minutes and they are made up; else null",

@@ -1,14 +1,13 @@
 """What a notebook or a command asks of the workbench: each question one call on a store."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
@@ -19,9 +18,6 @@ from enforcement.comparison import Comparison, compare
 from enforcement.course import Background
 from enforcement.engines import lakes
 from enforcement.explain import Case, Seen, explain, find_server
-from enforcement.export.manifest import MANIFEST_NAME, Origin, serial
-from enforcement.export.tables import Edition, read_identities, tables
-from enforcement.export.write import export_files, refuse, write_export
 from enforcement.exposed import Exposed, expose
 from enforcement.exposure import exposure_by_server
 from enforcement.fleet import Reckoning, fleet, handed_over, last_days, standing_by_day, steps
@@ -76,28 +72,6 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """Where an export goes, why guardrails may be broken, its number on its day, and the run that chose the policy."""
-
-    out: Path
-    override: str | None = None
-    revision: int = 0
-    run: str | None = None
-    identities: Path | None = None  # addresses, networks and certificates that an operator knows the servers of
-    today: date | None = None  # an export of a later day is refused
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """An export that was written, and the replay that it rests on."""
-
-    folder: Path
-    manifest: dict[str, Any]
-    calendar: pl.DataFrame
-    replay: Replay
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """The fleet as it stood on a day, and how it came there."""
 
@@ -142,7 +116,7 @@ def replay_policies(
     with opened_history(setting, tell) as history:
         for policy in loaded:
             report(f"replaying {policy.name}", len(replays), len(loaded))
-            replays.append(_replayed(history, policy, background, setting, risk_by=measure))
+            replays.append(replayed_on(history, policy, background, setting, risk_by=measure))
     return replays
 
 
@@ -173,7 +147,7 @@ def _loaded(policy: str | Policy) -> Policy:
     return policy if isinstance(policy, Policy) else shipped.load_policy(policy)
 
 
-def _replayed(
+def replayed_on(
     history: History, policy: Policy, background: Background, setting: Setting, *, risk_by: Policy | None = None
 ) -> Replay:
     """Replay a policy on what is kept of the history; what is not kept is read."""
@@ -199,7 +173,7 @@ def _exposed(
 def _key(history: History, policy: Policy, setting: Setting, period: Period, risk_by: Policy | None) -> str:
     # Clock starts can lie behind the last hand-over: the last day known says more than the period.
     known = {"program": shipped.program_hash(), "known to": str(setting.to_on)}
-    return key_of(policy, period, _rests_on(setting, history) | known, risk_by=risk_by)
+    return key_of(policy, period, rests_on(setting, history) | known, risk_by=risk_by)
 
 
 def _kept(setting: Setting) -> Kept:
@@ -265,52 +239,15 @@ def _last_seen(store: Store, row: dict[str, object], at: datetime) -> Seen:
     return Seen(server=row, build=build, hop=Hop(hop), route=Route.DIRECT, sent_at=sent_at, came=came)
 
 
-def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
-    """Export a policy as of the last day asked for, or raise ExportError."""
-    path = shipped.policy_file(policy)
-    with open_store(setting.store) as store:
-        history = store.history(to_on=setting.to_on)
-        as_of = setting.period(history).to_on
-        if order.today is not None and as_of > order.today:
-            raise ValueError(f"as of {as_of}, after today (a message with a wrong clock? give --as-of {order.today})")
-        result = _replayed(history, shipped.load_policy(policy), setting.background(), setting)
-    origin = Origin(
-        policy=result.policy.name,
-        as_of=as_of,
-        valid_days=result.policy.export.valid_days,
-        revision=order.revision,
-        guardrails=result.guardrails.to_dicts(),
-        override=order.override,
-        run=order.run,
-        inputs=_inputs(setting, history),
-    )
-    refuse(result, origin)
-    edition = Edition(as_of, serial(as_of, order.revision))
-    known = tables(result, history, setting.background().catalogue, edition, _identities(order.identities))
-    files = export_files(known, origin, policy_toml=path.read_bytes())
-    write_export(files, order.out)
-    return Exported(folder=order.out, manifest=json.loads(files[MANIFEST_NAME]), calendar=known.calendar, replay=result)
-
-
-def _identities(path: Path | None) -> dict[str, str]:
-    return {} if path is None else read_identities(shipped.read_text(path), source=path.name)
-
-
-def _inputs(setting: Setting, history: History) -> dict[str, str]:
-    """Hash what an answer rests on beside the policy."""
-    assumptions = shipped.assumptions_file(setting.assumptions)
-    return {assumptions.name: _hash(assumptions)} | _rests_on(setting, history)
-
-
-def _rests_on(setting: Setting, history: History) -> dict[str, str]:
+def rests_on(setting: Setting, history: History) -> dict[str, str]:
     """Hash what the exposure rests on beside the policy."""
-    hashes = {path.name: _hash(path) for path in shipped.catalogue_files()}
+    hashes = {path.name: hash_of(path) for path in shipped.catalogue_files()}
     if setting.pauses is not None:
-        hashes["pauses"] = _hash(setting.pauses)
+        hashes["pauses"] = hash_of(setting.pauses)
     return hashes | {"traffic": history.fingerprint}
 
 
-def _hash(path: Path) -> str:
+def hash_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -14,6 +14,12 @@ from enforcement.schema import HANDOVERS, REJECTS, SIGHTINGS
 from enforcement.shipped import policy_file
 from enforcement.store import create_store
 
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run",
+]  # fmt: skip
+
 # What an attacker would type into a policy, or put into a table of traffic.
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 TEMPLATED = "{{ 7 * 7 }} {% raw %} ${7*7} [click](javascript:document.title='owned')"
@@ -33,6 +39,20 @@ stages = [{{ days = 30 }}, {{ days = 20, throttle = 30 }}, {{ days = 20, throttl
 tenant = "exempt.example"
 reason = '''{HOSTILE}'''
 until = 2030-01-01
+"""
+
+# Two bounds: one that the exposure alone can judge, one that needs to know who is hit.
+GUARDRAILS = """
+[[guardrails]]
+measure = "lost_share_of_mail"
+per = "total"
+at_most = 0.5
+min_messages = 100
+[[guardrails]]
+measure = "lost_share_of_mail"
+per = "tenant"
+at_most = 0.9
+min_messages = 100
 """
 
 

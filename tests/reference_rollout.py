@@ -1,10 +1,11 @@
 """The slow twin of the rollout: each server lived day by day in plain Python, from the meaning of the words.
 
-It shares the random numbers with the package (patience, multipliers, landings …), what builds prove, and nothing of how
-the days are found: no summed tables, no paths, no inversion.
+It shares the draws with the package (rates, multipliers, updates …), what builds prove, and nothing of how servers' own
+numbers are made or the days are found: whole numbers hashed in plain Python, no summed tables, no pieces, no inversion.
 """
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -15,7 +16,6 @@ from agreement import Case, background, history_of
 from reference_builds import read_facts
 from reference_clock import cohort_of, enforce, grant, is_exempt, stage_at
 
-from enforcement import response
 from enforcement.builds import Build
 from enforcement.builds_to_come import SUCCESSOR
 from enforcement.catalogue import Catalogue
@@ -27,6 +27,8 @@ from enforcement.verdict import Sender, follow
 MEASURES = ("vulnerable_servers", "vulnerable_tenants", "accepted_vulnerable", "delayed", "lost", "tenants_hit")
 NEVER = 10**9
 NOTHING, NOTICED, THROTTLED, PARTLY, FULLY = range(5)
+WORD = 2**64 - 1
+PATIENCE, PATIENCE_OF_TENANT, NEVER_RESPONDS, RETIRING, LANDING, LEAVING = 1, 3, 5, 6, 7, 8
 
 
 @dataclass
@@ -49,6 +51,9 @@ class Server:
     is_first_spell: bool = True
     noticed_from: int = NEVER
     round: int = 0
+    taken_in: int = -1  # the round that patience is drawn for
+    taken: float = math.inf
+    stays: float = math.inf
     met: float = 0.0
     retiring: float = 0.0
     is_retired: bool = False
@@ -222,15 +227,46 @@ class World:
                 server.pause_from = first[server.tenant]
 
 
-def numbers(draws: Draws, tenant_of: Any, round_: int) -> dict[str, Any]:
-    """Give what chance says of each server in a round."""
-    n = len(tenant_of)
-    return {
-        "patience": response.patience(draws, tenant_of, round_)[0],
-        "stays": response.retirement_patience(draws, n, round_)[0],
-        "leaves": response.leaving(draws, n, round_)[0],
-        "age": response.landing(draws, n, round_)[0],
-    }
+class Chance:
+    """What chance says of a server in a round of a draw: hashes of what each number is for, in whole numbers."""
+
+    def __init__(self, draws: Draws, sizes: dict[int, int]) -> None:
+        self.draws, self.sizes = draws, sizes  # servers of each tenant
+
+    def uniform(self, lot: int, round_: int, who: int) -> float:
+        bits = int(self.draws.keys[0]) + ((lot << 56) + (round_ << 32) + who) * 0x9E3779B97F4A7C15 & WORD
+        bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & WORD
+        bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & WORD
+        return ((bits ^ bits >> 31) // 4096 + 0.5) / 2**52
+
+    def normal(self, lot: int, round_: int, who: int) -> float:
+        first, second = (self.uniform(lot + place, round_, who) for place in range(2))
+        return math.sqrt(-2 * math.log(first)) * math.cos(2 * math.pi * second)
+
+    def patience(self, server: Server) -> float:
+        if self.uniform(NEVER_RESPONDS, 0, server.place) < self.draws.never_responds[0]:
+            return math.inf
+        alike, round_ = float(self.draws.patience_correlation[0]), server.round
+        if self.sizes[server.tenant_place] == 1 or alike == 0:
+            return -math.log(self.uniform(PATIENCE, round_, server.place))
+        own = self.normal(PATIENCE, round_, server.place)
+        common = self.normal(PATIENCE_OF_TENANT, round_, server.tenant_place)
+        z = math.sqrt(1 - alike) * own + math.sqrt(alike) * common
+        return -math.log(math.erfc(z / math.sqrt(2)) / 2)
+
+    def stays(self, server: Server) -> float:
+        return -math.log(self.uniform(RETIRING, server.round, server.place))
+
+    def leaves(self, server: Server) -> float:
+        return self.uniform(LEAVING, server.round, server.place)
+
+    def age(self, server: Server) -> int:
+        at = self.uniform(LANDING, server.round, server.place) * sum(self.draws.landing_shares)
+        for share, days in zip(self.draws.landing_shares, self.draws.landing_days, strict=True):
+            if at < share:
+                return int(days)
+            at -= share
+        raise AssertionError(at)
 
 
 def roll_slowly(  # noqa: C901, PLR0912, PLR0915 - a plain loop
@@ -239,8 +275,7 @@ def roll_slowly(  # noqa: C901, PLR0912, PLR0915 - a plain loop
     """Live one draw day by day."""
     world = World(case, as_of, n_days, enforced=enforced, risk_by=risk_by or case.policy)
     servers = world.servers
-    tenant_of = np.array([server.tenant_place for server in servers])
-    rounds: dict[int, dict[str, Any]] = {}
+    chance = Chance(draws, Counter(server.tenant_place for server in servers))
     world.plan_pauses(servers)
     for server in servers:
         if not draws.pauses[0, server.tenant_place]:
@@ -284,20 +319,20 @@ def roll_slowly(  # noqa: C901, PLR0912, PLR0915 - a plain loop
                 of = draws.retirement
                 server.retiring += (rate(of.unsupported_from_days, of.unsupported[0], age) if out
                                     else rate(of.supported_from_days, of.supported[0], age))  # fmt: skip
-                if server.round not in rounds:
-                    rounds[server.round] = numbers(draws, tenant_of, server.round)
-                drawn = rounds[server.round]
-                taken, stays = drawn["patience"][server.place], drawn["stays"][server.place]
-                if server.met >= taken:
+                if server.taken_in != server.round:
+                    server.taken_in, server.taken, server.stays = (
+                        server.round, chance.patience(server), chance.stays(server)
+                    )  # fmt: skip
+                if server.met >= server.taken:
                     first_acts.setdefault(server.name, day)
                     was_vulnerable, product = server.vulnerable_from <= max(day, 0), server.product
                     old_cohort = cohort_of(product, server.tenant, world.policy)
                     share = (draws.unsupported_leave_product if out else draws.supported_leave_product)[0]
-                    if drawn["leaves"][server.place] < share:
+                    if chance.leaves(server) < share:
                         server.product = SUCCESSOR
                         ends = world.catalogue.support_ends.get(SUCCESSOR)
                         server.ended = NEVER if ends is None else world.number(ends) + 1
-                    age = int(drawn["age"][server.place])
+                    age = chance.age(server)
                     server.since = day - age if age else NEVER
                     server.vulnerable_from = min(
                         server.since + after_missing[server.product] if age else NEVER,
@@ -319,7 +354,7 @@ def roll_slowly(  # noqa: C901, PLR0912, PLR0915 - a plain loop
                         is_still = world.is_still(server, day, pause_days)
                     server.round, server.met, server.retiring = server.round + 1, 0.0, 0.0
                     server.last_seen = day
-                elif server.retiring >= stays:
+                elif server.retiring >= server.stays:
                     server.is_retired = True
             is_vulnerable = server.risk_from <= max(day, 0) and not server.is_retired
             if server.was_vulnerable_first and server.patched_on is None and not is_vulnerable:

@@ -10,8 +10,9 @@ import pytest
 from worlds import store_of
 
 from enforcement.export.write import ExportError
+from enforcement.exporting import Order, export_policy
 from enforcement.policy_text import parse_policy
-from enforcement.workbench import Order, Setting, export_policy
+from enforcement.workbench import Setting
 
 SERVER = "mail.contoso.example"
 EX2013 = "15.0.1497.48"

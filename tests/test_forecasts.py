@@ -41,7 +41,7 @@ def test_the_table_says_what_is_supposed(store: Path) -> None:
     """People read the answer first, then bands, and at the end the guesses; no line runs past the page."""
     done = run("rollout", "ninety-days", "--store", store, "--draws", "10", "--days", "40")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("12 servers of 12 tenants were in sight on 2026-03-09.")
+    assert done.stdout.startswith("In sight on 2026-03-09: servers 12, their tenants 12.")
     for words in ("Vulnerable servers", "Messages delayed", "Messages lost", "thin: 8 vulnerable servers", "guesses",
                   "90 % of the servers vulnerable today"):  # fmt: skip
         assert words in done.stdout

@@ -17,8 +17,9 @@ from worlds import store_of
 
 from enforcement.export.postfix_server import DOMAIN, PostfixServer, postfix_server
 from enforcement.export.target import Peer, Reason, answer, read_lookup
+from enforcement.exporting import Order, export_policy
 from enforcement.policy import OnFailure
-from enforcement.workbench import Order, Setting, export_policy
+from enforcement.workbench import Setting
 
 SERVER, OTHER = "mail.contoso.example", "mail.fabrikam.example"
 EX2013 = "15.0.1497.48"

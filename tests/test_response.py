@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from enforcement.assumption_values import Figure
-from enforcement.response import Size, draw, kept_after, landing, leaving, patience, retirement_patience
+from enforcement.chance import Floats, Ints
+from enforcement.lives import LANDING, LEAVING, RETIRING, _patience_of, _uniform
+from enforcement.luck import luck
+from enforcement.response import Size, draw, kept_after
 from enforcement.shipped import load_assumptions
 
 AS_OF = date(2026, 9, 1)
@@ -16,22 +19,46 @@ WHOLE = draw(load_assumptions(), SIZE, as_of=AS_OF, seed=3)
 
 
 def test_a_part_is_that_part_of_the_whole() -> None:
-    """Draws 100 to 130 drawn alone are bit for bit those of all draws, patience included."""
+    """Draws 100 to 130 drawn alone are bit for bit those of all draws, the keys of servers' numbers included."""
     part = draw(load_assumptions(), SIZE, as_of=AS_OF, seed=3, draws=slice(100, 130))
     for field in fields(part):
         whole, alone = getattr(WHOLE, field.name), getattr(part, field.name)
         if isinstance(alone, np.ndarray) and len(whole) == SIZE.n_draws:
             np.testing.assert_array_equal(whole[100:130], alone, err_msg=field.name)
     assert [each.tolist() for each in WHOLE.updates[100:130]] == [each.tolist() for each in part.updates]
-    tenants = np.arange(50) % 30
-    np.testing.assert_array_equal(patience(WHOLE, tenants, 1)[100:130], patience(part, tenants, 1))
-    for drawn in (landing, leaving, retirement_patience):
-        np.testing.assert_array_equal(drawn(WHOLE, 20, 0)[100:130], drawn(part, 20, 0))
+
+
+def patience(tenants: Ints, round_: int) -> Floats:
+    """The patience of servers in all draws: (draws, servers)."""
+    odds = [luck(WHOLE, row, n_days=10, oldest=20).odds for row in range(SIZE.n_draws)]
+    is_alone = (np.bincount(tenants) == 1)[tenants]
+    return np.array([
+        [_patience_of(of, server, tenant, round_, bool(is_alone[server])) for server, tenant in enumerate(tenants)]
+        for of in odds
+    ])  # fmt: skip
+
+
+def test_numbers_of_servers_are_even_and_apart() -> None:
+    """Of every purpose, round, server and draw: even between 0 and 1, and of no others' kind."""
+    keys = WHOLE.keys[:20]
+    drawn = np.array([[[[_uniform(key, lot, round_, who) for who in range(200)] for round_ in (0, 1, 2**10)]
+                       for lot in (LANDING, LEAVING, RETIRING)] for key in keys])  # fmt: skip
+    assert drawn.min() > 0
+    assert drawn.max() < 1
+    count = np.histogram(drawn, bins=20, range=(0, 1))[0]
+    assert ((count - drawn.size / 20) ** 2 / (drawn.size / 20)).sum() < 43.8  # chi-squared, 19 degrees: 0.999
+    most = 4 / np.sqrt(drawn.size)
+    for axis in range(4):
+        pairs = (
+            np.take(drawn, range(1, drawn.shape[axis]), axis=axis),
+            np.take(drawn, range(drawn.shape[axis] - 1), axis=axis),
+        )
+        assert abs(np.corrcoef(pairs[0].ravel(), pairs[1].ravel())[0, 1]) < most * 1.5
 
 
 def test_patience_is_exponential_and_alike_within_tenants() -> None:
     """Patience has mean 1 and a third of it lasts past log 3; servers of a tenant are correlated; 2 % never respond."""
-    taken = patience(WHOLE, np.repeat(np.arange(30), 4), 0)
+    taken = patience(np.repeat(np.arange(30), 4), 0)
     responds = np.isfinite(taken)
     assert 0.95 < responds.mean() < 0.999
     assert taken[responds].mean() == pytest.approx(1, abs=0.03)
@@ -41,7 +68,7 @@ def test_patience_is_exponential_and_alike_within_tenants() -> None:
     across = np.corrcoef(taken[both, 0], taken[both, 4])[0, 1]
     assert within > 0.25 > abs(across)
     # Whoever never responds does so in every round.
-    np.testing.assert_array_equal(np.isinf(taken), np.isinf(patience(WHOLE, np.repeat(np.arange(30), 4), 2)))
+    np.testing.assert_array_equal(np.isinf(taken), np.isinf(patience(np.repeat(np.arange(30), 4), 2)))
 
 
 def test_multipliers_have_mean_1_and_keep_what_the_closed_form_says() -> None:

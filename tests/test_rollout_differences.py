@@ -5,8 +5,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from enforcement.rollout import Rollout
-from enforcement.rollout_days import MEASURES
+from enforcement.rollout import MEASURES, Rollout
 from enforcement.rollout_differences import COMPARED, differences_frame, wholes
 
 

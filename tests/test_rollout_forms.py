@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from reference_clock import Message
 from test_rollout import looks, stands
 
-from enforcement.acts import Cumulated, Hazard, Reaction, Waiting, first_acts, next_acts, paths
+from enforcement.acts import summed
 from enforcement.assumptions import Assumptions
+from enforcement.lives import _acts, _Wait
 from enforcement.outlook import Outlook
 from enforcement.policy import Policy, Stage
 from enforcement.pressure import FAR, _ends
@@ -113,44 +114,39 @@ days = st.integers(-40, 25)
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_more_pressure_never_delays_an_act(data: st.DataObject) -> None:
-    """Where what is met is at least as hard on every day, no server acts later, by whichever way it is worked out."""
+    """Where what is met is at least as hard on every day, no server acts later, and as a sum day by day says."""
     n = 30
     low = np.array([data.draw(st.lists(st.integers(0, 4), min_size=n + 1, max_size=n + 1))], dtype=np.int8)
     more = np.array([data.draw(st.lists(st.integers(0, 2), min_size=n + 1, max_size=n + 1))], dtype=np.int8)
     high = np.minimum(low + more, 4).astype(np.int8)
-    since, ended = np.array([data.draw(days)]), np.array([data.draw(days | st.just(FAR))])
-    seen = np.array([data.draw(st.integers(-10, 0))])
+    since, ended = data.draw(days), data.draw(days | st.just(FAR))
+    seen = data.draw(st.integers(-10, 0))
     factors = np.cumsum([1.0, *(data.draw(st.floats(0, 3)) for _ in range(4))])
     rates = st.floats(0, 0.5)
-    parts = [Cumulated.of(np.array([0, 7]), np.array([data.draw(rates), data.draw(rates)]), n_days=120)
-             for _ in range(2)]  # fmt: skip
-    by = Reaction(
-        hazard=Hazard(supported=parts[0], unsupported=parts[1]),
-        factors=factors,
-        multipliers=np.array([[data.draw(st.floats(0.01, 5))]]),
-    )
-    patience, who = np.array([data.draw(st.floats(0.001, 6))]), np.array([0])
+    sums = np.stack([summed(np.array([0, 7]), np.array([data.draw(rates), data.draw(rates)]), n_days=120)
+                     for _ in range(2)])  # fmt: skip
+    people = np.array([[data.draw(st.floats(0.01, 5))]])
+    by = (sums, factors, people, np.array([182]), 0, FAR)
+    patience = data.draw(st.floats(0.001, 6))
     acts = []
     for levels in (low, high):
         ends = _ends(levels)
-        on = paths(since, ended, seen, ends, levels)
-        pieces = np.take_along_axis(levels, ends.T, axis=1).T.astype(np.int64)
-        waiting = Waiting(since=since, ended=ended, after=seen, ends=ends, levels=pieces, tenant=who)
-        acts.append((int(first_acts(on, who, patience, who, by)[0]), int(next_acts(waiting, patience, by)[0])))
-        slow = plainly(levels[0], (int(since[0]), int(ended[0]), int(seen[0])), float(patience[0]), by)
-        assert slow is None or acts[-1] == (slow, slow)
-    assert acts[1][0] <= acts[0][0]
-    assert acts[1][1] <= acts[0][1]
+        pieces = np.take_along_axis(levels, ends.T, axis=1).astype(np.int64)
+        wait = _Wait(since, ended, seen, 0, 0, 0, 0, 0)
+        acts.append(_acts(wait, patience, np.ascontiguousarray(ends.T), pieces, *by))
+        slow = plainly(levels[0], (since, ended, seen), patience, by)
+        assert slow is None or acts[-1] == slow
+    assert acts[1] <= acts[0]
 
 
-def plainly(levels: Any, dates: tuple[int, int, int], patience: float, by: Reaction) -> int | None:
+def plainly(levels: Any, dates: tuple[int, int, int], patience: float, by: Any) -> int | None:
     """Add up day by day; None where the sum comes so near that the last bits decide."""
-    met, (since, ended, seen) = 0.0, dates
+    met, (since, ended, seen), (sums, factors, people, *_) = 0.0, dates, by
     for day in range(seen + 1, len(levels)):
-        part = by.hazard.unsupported if day >= ended else by.hazard.supported
         age = day - (ended if day >= ended else since)
-        rate = float(part.sums[age + 1] - part.sums[age]) if age >= 0 else 0.0
-        met += rate * float(by.factors[levels[day]] if day > 0 else 1.0) * float(by.multipliers[0, 0])
+        of = sums[int(day >= ended)]
+        rate = float(of[age + 1] - of[age]) if age >= 0 else 0.0
+        met += rate * float(factors[levels[day]] if day > 0 else 1.0) * float(people[0, 0])
         if abs(met - patience) < 1e-9:
             return None
         if met >= patience and rate > 0:

@@ -79,7 +79,7 @@ def test_what_is_neither_is_counted_once_and_tables_are_not(folder: Path, tmp_pa
     """Files that are neither mail nor a table are told as passed over; a pipe is one, whatever its name."""
     os.mkfifo(folder / "sub" / "pipe.csv")
     (folder / "gone.parquet").symlink_to(tmp_path / "nowhere")
-    told = "files passed over, because they hold neither mail nor a table: {}"
+    told = "files passed over, because they hold nothing that can be read here: {}"
     with create_store(tmp_path / "store") as store:
         records = _add_all(store, find_sources(folder))
     assert [note for record in records for note in record.notes if "passed" in note] == [told.format(3)]

@@ -10,6 +10,7 @@ from worlds import store_of
 from enforcement import picture_tables, provenance, story, story_fleet, story_policy, story_sources, workbench
 from enforcement.check import Lint, Severity
 from enforcement.comparison import Comparison, compare
+from enforcement.exporting import Order, export_policy
 from enforcement.guardrails import State
 from enforcement.history import Period
 from enforcement.pieces import TABLE_MIME, table
@@ -268,7 +269,7 @@ def test_a_policy_in_words(setting: Setting) -> None:
 
 def test_an_export_in_words(setting: Setting, tmp_path: Path) -> None:
     """Contoso is at the last stage on the day after; Fabrikam, at clock 0 on 2026-04-02, enters seven more."""
-    made = workbench.export_policy("ninety-days", setting, workbench.Order(out=tmp_path / "out"))
+    made = export_policy("ninety-days", setting, Order(out=tmp_path / "out"))
     policy = load_policy("ninety-days")
     told = story_policy.sign_off(made.manifest, made.calendar, policy, "out").text
     assert told.startswith("ninety-days is exported to out for two servers of two tenants. It holds from 2026-04-03 to")

@@ -8,7 +8,6 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 MANIFEST_NAME: Final = "manifest.json"
-ENVELOPE_NAME: Final = "manifest.dsse.json"  # what vouches for it, when there is a key
 _FORMAT: Final = 1
 _LARGEST_REVISION: Final = 99
 
@@ -36,6 +35,19 @@ def serial(as_of: date, revision: int) -> int:
     if not 0 <= revision <= _LARGEST_REVISION:
         raise ValueError(f"revision = {revision} (expected 0 to {_LARGEST_REVISION})")
     return int(f"{as_of:%Y%m%d}{revision:02}")
+
+
+def serial_day(serial: int) -> date | None:
+    """Give the day that an export of this serial is made as of; None: it is no serial.
+
+    >>> serial_day(2026112301), serial_day(2026130001)
+    (datetime.date(2026, 11, 23), None)
+    """
+    day = serial // 100
+    try:
+        return date(day // 10_000, day // 100 % 100, day % 100)
+    except ValueError:
+        return None
 
 
 def manifest(files: Mapping[str, bytes], origin: Origin) -> bytes:

@@ -111,23 +111,23 @@ def _connection(installed: Installed) -> Callable[[], Any]:
     """Make the class that speaks with the mail server, a connection each."""
 
     class Connection(Milter.Base):  # type: ignore[misc]  # the library has no types
-        @Milter.noreply  # type: ignore[untyped-decorator]
+        @Milter.noreply  # type: ignore[untyped-decorator]  # the library has no types
         def connect(self, _name: str, _family: object, address: object) -> Any:  # noqa: ANN401 - the library's code
             self.address = str(address[0]) if isinstance(address, tuple) else None
             return Milter.CONTINUE
 
-        @Milter.noreply  # type: ignore[untyped-decorator]
-        def envfrom(self, *_: str) -> Any:  # noqa: ANN401
+        @Milter.noreply  # type: ignore[untyped-decorator]  # the library has no types
+        def envfrom(self, *_: str) -> Any:  # noqa: ANN401 - the library's code
             self.received: list[str] = []
             return Milter.CONTINUE
 
-        @Milter.noreply  # type: ignore[untyped-decorator]
-        def header(self, name: str, value: str) -> Any:  # noqa: ANN401
+        @Milter.noreply  # type: ignore[untyped-decorator]  # the library has no types
+        def header(self, name: str, value: str) -> Any:  # noqa: ANN401 - the library's code
             if name.lower() == "received":
                 self.received.append(f"Received: {value}")
             return Milter.CONTINUE
 
-        def eoh(self) -> Any:  # noqa: ANN401
+        def eoh(self) -> Any:  # noqa: ANN401 - the library's code
             at = _now()
             found, serial = installed.answer(Peer(self.received, self.address), at)
             line = logged(found, at, serial)

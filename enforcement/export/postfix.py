@@ -2,7 +2,7 @@
 
 import json
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from enforcement.export.tables import Tables
 from enforcement.policy import OnFailure
@@ -54,7 +54,7 @@ def postfix_files(tables: Tables) -> dict[str, bytes]:
 
 def lookup_json(tables: Tables) -> bytes:
     """Write the tables of an export in the form that a program asks; the same tables give the same bytes."""
-    servers = {
+    servers: dict[str, dict[str, Any]] = {
         row["server"]: {
             "tenant": row["tenant"],
             "minute_offset": row["minute_offset"],
@@ -63,12 +63,14 @@ def lookup_json(tables: Tables) -> bytes:
         }
         for row in tables.servers.iter_rows(named=True)
     }
-    for (server, cohort), rows in tables.calendar.group_by("server", "cohort", maintain_order=True):
-        first = rows.row(0, named=True)
-        still = rows.filter(~rows["running"]).select("from_on", "until_on").rows()
+    columns = ("server", "cohort", "from_on", "until_on", "running", "clock_at_start")
+    for server, cohort, from_on, until_on, running, clock in tables.calendar.select(columns).iter_rows():
         # What stood still before the export is left out: the clock is as if it had run all the time.
-        began = first["from_on"] - timedelta(days=first["clock_at_start"])
-        servers[server]["calendar"][cohort] = {"spell_from_on": began, "still": still}
+        met = servers[server]["calendar"].setdefault(
+            cohort, {"spell_from_on": from_on - timedelta(days=clock), "still": []}
+        )
+        if not running:
+            met["still"].append((from_on, until_on))
     document = {
         "policy": tables.policy.model_dump(mode="json", by_alias=True),
         "serial": tables.serial,

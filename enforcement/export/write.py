@@ -9,9 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
-from enforcement.export.manifest import ENVELOPE_NAME, MANIFEST_NAME, Origin, manifest
+from enforcement.export.exim import exim_files
+from enforcement.export.manifest import MANIFEST_NAME, Origin, manifest
 from enforcement.export.postfix import postfix_files
-from enforcement.export.tables import Tables
+from enforcement.export.rego import rego_files
+from enforcement.export.signing import ENVELOPE_NAME, SigningKey, envelope
+from enforcement.export.vectors import Oracle, vectors_jsonl
 from enforcement.guardrails import State
 from enforcement.policy_text import canonical_json
 from enforcement.replay import Replay
@@ -26,18 +29,27 @@ class RefusedError(ExportError):
     """A policy that must not go out: its guardrails or pauses do not hold."""
 
 
-def export_files(known: Tables, origin: Origin, *, policy_toml: bytes) -> dict[str, bytes]:
-    """Give the files of an export, name → content; whether they may go out is asked of `refuse`."""
+def export_files(oracle: Oracle, origin: Origin, more: Mapping[str, bytes], key: SigningKey | None) -> dict[str, bytes]:
+    """Give the files of an export, name → content, signed if there is a key; may they go out? is asked of `refuse`.
+
+    more: files that rest on more than the tables.
+    """
+    known = oracle.known
     files = {
-        "policy.toml": policy_toml,
         "policy.json": canonical_json(known.policy).encode(),
         "calendar.csv": safe_csv(known.calendar).encode(),
         "calendar.parquet": _parquet(known.calendar),
         "servers.csv": safe_csv(_with_cohorts_told(known.servers)).encode(),
         "builds.csv": safe_csv(known.builds).encode(),
     }
-    files |= postfix_files(known)
-    return files | {MANIFEST_NAME: manifest(files, origin)}
+    files |= {**postfix_files(known), **exim_files(known), **rego_files(known), **more}
+    files["vectors.jsonl"] = vectors_jsonl(oracle)
+    if known.identities:
+        identities = pl.DataFrame(sorted(known.identities.items()), schema=["identity", "server"], orient="row")
+        files["identities.csv"] = safe_csv(identities).encode()
+    named = manifest(files, origin)
+    sealed = {} if key is None else {ENVELOPE_NAME: envelope(named, key)}
+    return files | {MANIFEST_NAME: named} | sealed
 
 
 def _with_cohorts_told(servers: pl.DataFrame) -> pl.DataFrame:

@@ -6,14 +6,9 @@ from pathlib import Path
 
 import pytest
 from conftest import absent
-from pages import hostile_policy, made, small_store
+from pages import CHROMIUM, FLAGS, hostile_policy, made, small_store
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run",
-]  # fmt: skip
 WIDTHS = (1280, 390)
 SCREENSHOTS = Path(__file__).parents[2] / "reports" / "screenshots"
 REPORTS = ("00_explore", "01_fleet", "02_policy", "03_replay", "06_export")
