@@ -211,9 +211,15 @@ def silent(of: Weekly) -> Piece:
 
 
 def drift(of: Weekly) -> Piece:
-    """Say what production decided in the week, as far as its decision logs were imported."""
-    if of.decisions.is_empty():
+    """Say whether production decided as the policy says, as far as its decision logs were imported."""
+    if of.drift is None:
         return said("No decision log was imported for the week, so what production did is not known here.")
-    total = int(of.decisions["decisions"].sum())
-    told = said("Production logged {n} decisions in the week.", n=count(total))
-    return together([told, table(of.decisions, name="decisions", rows=24)])
+    pieces = [
+        said("{verdict}", verdict=of.drift.sentence()),
+        table(of.decisions, name="decisions", rows=24, note="decisions that production logged in the week"),
+    ]
+    if of.drift.disagreements:
+        pieces.append(table(of.drift.disagreeing(), name="disagreements", note="decisions that are not the policy's"))
+    if of.drift.gaps.height:
+        pieces.append(table(of.drift.gaps, name="gaps", rows=10, note="servers whose mail is not as it was"))
+    return together(pieces)

@@ -9,6 +9,7 @@ import polars as pl
 from enforcement.chance import Floats
 from enforcement.coming import coming
 from enforcement.comparison import Comparison, compare
+from enforcement.drifts import Drift, drift
 from enforcement.forecasts import Question, forecast, standpoint_of
 from enforcement.history import History, Period
 from enforcement.policy import Policy
@@ -28,7 +29,8 @@ class Weekly:
 
     stands_before: None when the history does not reach that far back; forecast: None when none could be made, and
     why_no_forecast says why; mail: messages expected by weekday, and what came; decisions: verdict, stage, decisions
-    of the week; last_mail_on: the last day with a hand-over.
+    of the week; drift: these held against the policy, None where there are none; last_mail_on: the last day with a
+    hand-over.
     """
 
     period: Period
@@ -42,6 +44,7 @@ class Weekly:
     why_no_forecast: str
     mail: tuple[float, float]
     decisions: pl.DataFrame
+    drift: Drift | None
     last_mail_on: date
 
     @property
@@ -73,6 +76,7 @@ def week_of(policy: str, setting: Setting, trial: Trial) -> Weekly:
     has_before = as_of - timedelta(days=DAYS) >= period.from_on
     before = replace(setting, from_on=None, to_on=as_of - timedelta(days=DAYS))
     held, why, mail = _forecast(rules, now, before, trial, replay) if has_before else (None, _TOO_SHORT, (0.0, 0.0))
+    decisions = _decisions(setting, as_of)
     return Weekly(
         period=period,
         policy=rules,
@@ -84,7 +88,8 @@ def week_of(policy: str, setting: Setting, trial: Trial) -> Weekly:
         forecast=held,
         why_no_forecast=why,
         mail=mail,
-        decisions=_decisions(setting, as_of),
+        decisions=decisions,
+        drift=None if decisions.is_empty() else _drift(rules, now, as_of),
         last_mail_on=history.period().to_on,
     )
 
@@ -124,6 +129,11 @@ def _still_vulnerable(history: History, rules: Policy, setting: Setting, known: 
     table = standings(history.builds, setting.background().catalogue, rules).select("build_id", "vulnerable_from")
     mine = at.servers.join(known.select("server_id"), on="server_id", how="semi").join(table, on="build_id")
     return mine.filter(pl.col("vulnerable_from") <= at.as_of).height
+
+
+def _drift(rules: Policy, now: Setting, as_of: date) -> Drift:
+    week = replace(now, from_on=as_of - timedelta(days=DAYS - 1), to_on=as_of)
+    return drift(rules, week, as_of=as_of, report=lambda *_: None)
 
 
 def _decisions(setting: Setting, as_of: date) -> pl.DataFrame:

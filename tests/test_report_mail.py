@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -187,6 +188,18 @@ def test_a_mail_that_fails_is_tried_again(explored: report.RunResult, inbox: tup
     nobody = Post(host="127.0.0.1", port=1, security="none", sender="a@b.example", recipients=("c@d.example",))
     with pytest.raises(MailError, match="could not be sent"):
         mail_refusal(nobody, "weekly", "why")
+
+
+def test_two_reports_at_once_mail_once(explored: report.RunResult, inbox: tuple[Inbox, dict[str, str]]) -> None:
+    """Whoever comes second waits, and finds the mail gone out."""
+    box, mail = inbox
+    _untold(explored)
+    post = read_post(mail)
+    assert post is not None
+    with ThreadPoolExecutor(4) as pool:
+        sent = list(pool.map(lambda _: mail_results(post, [explored]), range(4)))
+    assert sorted(sent) == [0, 0, 0, 1]
+    assert len(box.mails) == 1
 
 
 def test_names_from_outside_do_not_steer_a_mail(

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from pages import own_policy, small_store
+from test_drift import DAYS, World, everything
 from worlds import store_of
 
 from enforcement import story, story_week
@@ -147,3 +148,19 @@ def test_guardrails_are_judged_over_four_weeks(store: Path, tmp_path: Path) -> N
     week = week_of(str(own_policy(tmp_path, guardrail=rail)), Setting(store=store), TRIAL)
     assert (week.replay.period.to_on - week.replay.period.from_on).days == 27
     assert "✗ fail" in story.guardrails(week.compared).text
+
+
+def test_production_is_held_against_the_policy(tmp_path: Path) -> None:
+    """With a decision log of the week the page says whether it is as expected; with another policy it is not."""
+    world = World(tmp_path)
+    store = world.with_log("logged", everything(world))
+    setting = Setting(store=store, to_on=DAYS[-1], pauses=world.pauses)
+    text = story_week.drift(week_of(str(world.policy), setting, TRIAL)).text
+    assert text.startswith("As expected: all ")
+    other = tmp_path / "other.toml"
+    other.write_text(
+        world.policy.read_text(encoding="utf-8").replace("throttle = 20", "throttle = 40"), encoding="utf-8"
+    )
+    text = story_week.drift(week_of(str(other), setting, TRIAL)).text
+    assert text.startswith("Not as expected: ")
+    assert "disagreements" in text
