@@ -68,7 +68,7 @@ report: $(INSTALLED) $(STORE)  ## run the notebooks over data/traffic.duckdb (a 
 	@$(BIN)/enforcement report --store $(STORE)
 
 test: $(INSTALLED)  ## run all tests and doctests (ARGS=tests/test_builds.py for some)
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(INSTALLED)  ## check style, types, layers and that requirements.lock is what pyproject.toml asks for
 	@failed=0; \
