@@ -21,3 +21,11 @@ def real_data() -> Path:
     if not folder:
         absent("ENFORCEMENT_REAL_DATA names no folder with the real mail samples")
     return Path(folder)
+
+
+_LONGEST = ("test_spark_cluster", "test_readme", "test_engines")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes, so that at the end no worker waits for another."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONGEST))
