@@ -215,7 +215,8 @@ def exported(made: Exported, how: Format) -> None:
         answer(told)
     if manifest["override"]:
         broken = [rail for rail in manifest["guardrails"] if rail["state"] != "pass"]
-        answer(f"{len(broken)} guardrails overridden: {manifest['override']}")
+        what = f"{len(broken)} guardrails overridden" if broken else "no guardrail is broken; recorded all the same"
+        answer(f"{what}: {manifest['override']}")
     sizes = pl.DataFrame({"file": list(manifest["files"]), "bytes": [f["bytes"] for f in manifest["files"].values()]})
     # A folder in a target's own folder is one line: its files are one table in many parts.
     deep = pl.col("file").str.count_matches("/") > 1

@@ -365,3 +365,15 @@ def test_the_commands(tmp_path: Path) -> None:
         "enforcement: not installed: policy.toml: changed (0 bytes, expected 21)"
     ]
     assert run("rollback", "--to", tmp_path / "root").returncode == 1
+
+
+def test_an_export_that_is_not_yet_valid_does_not_take_the_place_of_one_in_force(
+    exports: list[Path], tmp_path: Path, key: PublicKey
+) -> None:
+    """It would accept everything until its first day; where nothing is installed yet it may wait."""
+    early = Act(at=NOW - timedelta(days=1), by="a test")  # the day that the exports are of
+    root = tmp_path / "root"
+    install(exports[0], root, act=early, key=key)
+    with pytest.raises(InstallError, match="decides nothing before"):
+        install(exports[1], root, act=early, key=key)
+    assert now_holds(root, key) == "0"

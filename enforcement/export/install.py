@@ -68,6 +68,10 @@ def install(folder: Path, root: Path, *, act: Act, key: PublicKey | None = None)
         found = _expect(verify(folder, today=act.at.date(), key=key, holding=holding(root)))
         if old is not None and _is_the_same(root / _VERSIONS / old, found, act, key):
             return _holds(root, old, found, changed=False, replaced=old)
+        if old is not None and found.manifest is not None and act.at.date() < found.manifest.valid_from:
+            begins = found.manifest.valid_from
+            reason = f"it decides nothing before {begins}, until then all mail would be accepted"
+            raise InstallError([f"not installed: {reason} (install it on that day; {old} stays in force)"])
         name = _placed(folder, root, found, act, key)
         # A repaired or newly signed copy goes back to where the one goes that it stands for.
         before = _before(root, old) if old is not None and _serial(old) == _serial(name) else old

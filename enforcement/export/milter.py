@@ -57,6 +57,8 @@ class Installed:
                     self._lookup = None
                     why = printable(str(problem))
                     _trouble.error("NO POLICY IS IN FORCE, mail is met with %r: %s", str(self._on_failure), why)
+                    if isinstance(problem, OSError):
+                        return None  # it may pass (too many open files): the next message tries again
                 self._seen = seen
             return self._lookup
 
