@@ -24,6 +24,7 @@ from enforcement.export.conformance import (
 from enforcement.export.postfix_server import PostfixServer, postfix_server
 from enforcement.export.target import Peer
 
+_MOST_SECONDS: Final = 600
 _QUERY: Final = "data.enforcement.decision"
 _EXPECTED: Final = "expected the packages opa-eval and regopy: pip install opa-eval regopy"
 
@@ -111,9 +112,19 @@ class _Program:
         with tempfile.TemporaryFile() as given:  # a program that does not read to the end breaks no pipe
             given.write(asked.encode(errors="surrogateescape"))
             given.seek(0)
+            try:
             done = subprocess.run(  # noqa: S603 - the program that the user names
-                [*self.command, str(self.folder)], stdin=given, capture_output=True, check=False
+                [*self.command, str(self.folder)],
+                input=asked,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_MOST_SECONDS,
             )
+        except subprocess.TimeoutExpired:
+            raise ValueError(
+                f"{self.command[0]} has not ended within {_MOST_SECONDS} s (expected an answer a vector, then the end)"
+            ) from None
         if done.returncode:
             said = (done.stderr.decode(errors="replace").strip().splitlines() or ["nothing on standard error"])[-1]
             raise ValueError(f"{self.command[0]} ended with {done.returncode}: {said[:200]}")
