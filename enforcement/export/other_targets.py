@@ -113,18 +113,17 @@ class _Program:
             given.write(asked.encode(errors="surrogateescape"))
             given.seek(0)
             try:
-            done = subprocess.run(  # noqa: S603 - the program that the user names
-                [*self.command, str(self.folder)],
-                input=asked,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_MOST_SECONDS,
-            )
-        except subprocess.TimeoutExpired:
-            raise ValueError(
-                f"{self.command[0]} has not ended within {_MOST_SECONDS} s (expected an answer a vector, then the end)"
-            ) from None
+                done = subprocess.run(  # noqa: S603 - the program that the user names
+                    [*self.command, str(self.folder)],
+                    stdin=given,
+                    capture_output=True,
+                    check=False,
+                    timeout=_MOST_SECONDS,
+                )
+            except subprocess.TimeoutExpired:
+                raise ValueError(
+                    f"{self.command[0]} has not ended within {_MOST_SECONDS} s (expected answers, then its end)"
+                ) from None
         if done.returncode:
             said = (done.stderr.decode(errors="replace").strip().splitlines() or ["nothing on standard error"])[-1]
             raise ValueError(f"{self.command[0]} ended with {done.returncode}: {said[:200]}")
