@@ -21,6 +21,7 @@ def answer(of: Weekly) -> Piece:
     seen = of.stands.filter(pl.col("standing") != SILENT)
     vulnerable = _n(of.stands, Standing.VULNERABLE)
     next_week = _next_week(of)
+    n_full = next_week.filter(next_phase=_UNTIL_FULL).height
     sentences = [
         said(
             "On {day}, {b_n} of {all} servers in sight are vulnerable by the rules of {policy}{change}.",
@@ -34,7 +35,7 @@ def answer(of: Weekly) -> Piece:
             "Within {days} days {b_enter} enter another stage, {full} of them the full block.",
             days=DAYS,
             b_enter=plural(next_week.height, "server"),
-            full=in_words(next_week.filter(next_phase=_UNTIL_FULL).height),
+            full=in_words(n_full) if n_full else "none",
         ),
     ]
     quiet = (of.as_of - of.last_mail_on).days

@@ -35,12 +35,21 @@ _WORDS: Final = {"NOT": "N", "IN": "I", "LIKE": "L", "BETWEEN": "W", "AND": "A",
 _CONDITION = re.compile(
     r"[tq]c[tq]|dcd|[tqd]Z|[tq]N?Lq|[tq]N?I\(q(?:,q)*\)|dN?I\(d(?:,d)*\)|[tq]N?W[tq]A[tq]|dN?WdAd|N+b|b(?:[AO]b)+|\(b\)"
 )
+_OF_TEXTS = re.compile(r"[tq]c[tq]|[tq]N?I\(q(?:,q)*\)|[tq]N?W[tq]A[tq]")
+_BUILD = re.compile(r"'\s*(\d{1,5}(?:\.\d{1,5}){0,3})\s*'", re.ASCII)
+_WIDTHS: Final = (2, 2, 4, 3)  # of the parts of a padded build
 _TEXT_WITH_DATE = re.compile(r"[tq](?:c|N?W|N?I\()d|d(?:c|N?W|N?I\()[tq]|dN?L")
 
 
 def when_expression(when: str) -> pl.Expr:
     """Turn a condition over a build's columns into a boolean expression.
 
+    The column `build` is padded, so that its text order is that of builds; what is compared with it may be written
+    either way, whole or as the beginning of a build.
+
+    >>> builds = pl.DataFrame({"build": ["15.01.2507.006", "15.02.1544.004"]})
+    >>> builds.select(when_expression("build < '15.1.2507.35'"))["build"].to_list()
+    [True, False]
     >>> builds = pl.DataFrame({"kind": ["SU", "CU", None]})
     >>> builds.select(when_expression("kind <> 'CU'"))["kind"].to_list()
     [True, False, None]
@@ -52,7 +61,7 @@ DATE '2026-01-31')
     """
     if len(when) > _LONGEST:
         raise ValueError(f"{len(when)} characters (expected at most {_LONGEST})")
-    tokens = list(_tokens(when))
+    tokens = _with_padded_builds(list(_tokens(when)))
     shape = _shape("".join(token.letter for token in tokens))
     if _TEXT_WITH_DATE.search(shape):
         raise ValueError("text beside a date (expected dates as DATE '2026-01-31')")
@@ -68,6 +77,31 @@ DATE '2026-01-31')
 class _Token(NamedTuple):
     letter: str
     sql: str
+
+
+def _with_padded_builds(tokens: list[_Token]) -> list[_Token]:
+    """Pad what is compared with the column `build`; LIKE is left alone, its text has marks."""
+    padded = list(tokens)
+    for found in _OF_TEXTS.finditer("".join(token.letter for token in tokens)):
+        places = range(*found.span())
+        if any(tokens[place].sql == '"build"' for place in places):
+            for place in places:
+                if tokens[place].letter == "q":
+                    padded[place] = _Token("q", _padded(tokens[place].sql))
+    return padded
+
+
+def _padded(text: str) -> str:
+    """Pad a build in quotes, or the beginning of one.
+
+    >>> _padded("'15.1.2507.6'"), _padded("'15.02'")
+    ("'15.01.2507.006'", "'15.02'")
+    """
+    found = _BUILD.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{shown(text[1:-1])} is no build (expected e.g. '15.2.2562.37', or the beginning of one)")
+    parts = zip(found[1].split("."), _WIDTHS, strict=False)
+    return f"'{'.'.join(f'{int(part):0{width}}' for part, width in parts)}'"
 
 
 def _tokens(when: str) -> Iterator[_Token]:

@@ -293,15 +293,23 @@ def either(left: Twin, right: Twin) -> Twin:
     return f"({left[0]} OR {right[0]})", holds
 
 
+FREE_TEXT = [column for column in TEXT_COLUMNS if column != "build"]
+A_PART, A_LONG_PART = st.integers(0, 99), st.integers(0, 999)
+A_BUILD = st.tuples(A_PART, A_PART, A_LONG_PART, A_LONG_PART).map(
+    lambda parts: "{:02}.{:02}.{:04}.{:03}".format(*parts)
+)
 TWINS = st.recursive(
-    st.builds(comparison, st.sampled_from(TEXT_COLUMNS), st.sampled_from(sorted(COMPARE)), A_TEXT)
+    st.builds(comparison, st.sampled_from(FREE_TEXT), st.sampled_from(sorted(COMPARE)), A_TEXT)
+    | st.builds(comparison, st.just("build"), st.sampled_from(sorted(COMPARE)), A_BUILD)
+    | st.builds(membership, st.just("build"), st.lists(A_BUILD, min_size=1, max_size=3))
     | st.builds(comparison, st.sampled_from(DATE_COLUMNS), st.sampled_from(sorted(COMPARE)), A_DATE)
-    | st.builds(membership, st.sampled_from(TEXT_COLUMNS), st.lists(A_TEXT, min_size=1, max_size=3))
+    | st.builds(membership, st.sampled_from(FREE_TEXT), st.lists(A_TEXT, min_size=1, max_size=3))
     | st.builds(emptiness, st.sampled_from(COLUMNS)),
     lambda inner: st.builds(negation, inner) | st.builds(both, inner, inner) | st.builds(either, inner, inner),
     max_leaves=6,
 )
-ROW = st.fixed_dictionaries({name: st.none() | (A_DATE if name in DATE_COLUMNS else A_TEXT) for name in COLUMNS})
+KINDS = dict.fromkeys(DATE_COLUMNS, A_DATE) | dict.fromkeys(FREE_TEXT, A_TEXT) | {"build": A_BUILD}
+ROW = st.fixed_dictionaries({name: st.none() | KINDS[name] for name in COLUMNS})
 
 
 @settings(max_examples=300, deadline=None)
@@ -311,3 +319,28 @@ def test_a_condition_agrees_with_its_slow_twin(twin: Twin, rows: list[dict[str, 
     written, holds = twin
     result = pl.DataFrame(rows, schema=SCHEMA).select(when_expression(written)).to_series().to_list()
     assert result == [holds(row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("when", "holds"),
+    [
+        ("build = '15.1.2507.6'", [True, False]),
+        ("build = '15.01.2507.006'", [True, False]),
+        ("'15.1.2507.35' > build", [True, False]),
+        ("build < '15.2'", [True, False]),
+        ("build IN ('8.3.298.1', '15.2.1544.4')", [False, True]),
+        ("build NOT IN ('15.2.1544.4')", [True, False]),
+        ("build BETWEEN '15.2' AND '15.2.1544.36'", [False, True]),
+        ("build LIKE '15.01.%'", [True, False]),
+        ("update = '15.1' OR build >= '15.1.2507.10'", [False, True]),
+    ],
+)
+def test_a_build_may_be_written_as_it_is_shown(when: str, holds: list[bool]) -> None:
+    builds = pl.DataFrame({"build": ["15.01.2507.006", "15.02.1544.004"], "update": ["a", "b"]})
+    assert builds.select(when_expression(when)).to_series().to_list() == holds
+
+
+@pytest.mark.parametrize("text", ["zz", "15.x", "", "15.1.2507.6.1", "15..1"])
+def test_what_is_no_build_is_not_compared_with_one(text: str) -> None:
+    with pytest.raises(ValueError, match="is no build"):
+        when_expression(f"build < '{text}'")
