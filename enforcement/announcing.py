@@ -1,8 +1,6 @@
 """Notices of a day, from a store to a folder that they are mailed from."""
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -21,6 +19,7 @@ from enforcement.export.signing import strict_json
 from enforcement.names import printable
 from enforcement.policy import Policy
 from enforcement.store import open_store
+from enforcement.whole_folder import files_of, write_folder
 from enforcement.workbench import Setting
 
 _RECORD: Final = "notices.json"  # what an earlier folder of notices is known by
@@ -75,31 +74,16 @@ def write_notices(files: Mapping[str, bytes], out: Path) -> None:
     out = out.resolve()
     if out.exists() and not _is_ours(out):
         raise ValueError(f"{printable(str(out))} is there and holds more than notices (expected a new folder)")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        named = {name.removeprefix(f"{FOLDER}/"): content for name, content in files.items()}
-        listed = {name: hashlib.sha256(content).hexdigest() for name, content in named.items()}
-        for name, content in {**named, _RECORD: canonical(listed)}.items():
-            (made / name).parent.mkdir(parents=True, exist_ok=True)
-            (made / name).write_bytes(content)
-        made.chmod(0o755)
-        if out.exists():
-            old = made.with_name(f"{made.name}.old")
-            out.rename(old)
-            made.rename(out)
-            shutil.rmtree(old)
-        else:
-            made.rename(out)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    named = {name.removeprefix(f"{FOLDER}/"): content for name, content in files.items()}
+    listed = {name: hashlib.sha256(content).hexdigest() for name, content in named.items()}
+    write_folder({**named, _RECORD: canonical(listed)}, out)
 
 
 def _is_ours(folder: Path) -> bool:
     """Tell whether a folder is empty, or holds notices as they were written and nothing else."""
     if not folder.is_dir():
         return False
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
+    found = files_of(folder)
     if not found:
         return not any(folder.iterdir())
     try:

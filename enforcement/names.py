@@ -5,6 +5,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable
 from functools import cache
+from hashlib import sha256
 from typing import Final
 
 from publicsuffixlist import PublicSuffixList
@@ -17,6 +18,10 @@ _SHOWN: Final = 80
 _EXPECTED: Final = "expected letters, digits, '-', '_', and single dots between them"
 # Underscores are in no host name of RFC 952, but in many an internal one.
 _HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*", re.ASCII)
+_PLAIN_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,98}[a-z0-9])?", re.ASCII)
+# Names that Windows gives to devices, whatever follows their first dot.
+_DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.ASCII)
+_NOT_PLAIN: Final = re.compile(r"[^a-z0-9]+", re.ASCII)
 _SCOPE = re.compile(r"[a-z0-9_.-]{1,32}", re.ASCII)
 # Each run of characters is tried once, from its start: no text makes this slow.
 _LOCAL_PART = re.compile(r"""(?:"[^"]*+"|(?<![^\s@<>()\[\],;:"'])[^\s@<>()\[\],;:"']++)@""")
@@ -70,6 +75,21 @@ def tenant_name(text: str) -> str:
     if not name.isprintable():
         raise ValueError(f"not a tenant name: {shown(text)} (expected printable characters only)")
     return name
+
+
+def file_name(tenant: str) -> str:
+    """Give a tenant's name as a file may be called anywhere, another one for each tenant.
+
+    >>> file_name("contoso.example"), file_name("aux.example")
+    ('contoso.example', 'aux-example_e95bd6a63021')
+    >>> file_name("../../etc/passwd")
+    'etc-passwd_3754d6cb3a38'
+    """
+    if _PLAIN_NAME.fullmatch(tenant) and not _DEVICES.fullmatch(tenant) and ".." not in tenant:
+        return tenant
+    # A plain name has no underscore: nobody can choose a name that is another one's.
+    plain = _NOT_PLAIN.sub("-", tenant.lower()).strip("-")[:40] or "tenant"
+    return f"{plain}_{sha256(tenant.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def minute_offset(server: str) -> int:

@@ -1,5 +1,6 @@
 """What to install: the releases that a day's rules accept, and the nearest of them for a server."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -14,14 +15,24 @@ from enforcement.standing import standings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """A release that rules accept, and the last day on which they do, as far as is known today; None: no end known."""
+    """A release that rules accept, and the last day on which they do, as far as is known today; None: no end known.
+
+    is_supported: its product is still in support.
+    """
 
     release: Release
     accepted_until: date | None = None
+    is_supported: bool = True
 
     def __str__(self) -> str:
         """Name it as administrators look for it: its name, its build, and the number of its article, if it has one."""
         return f"{self.release.name} ({', '.join(filter(None, (str(self.release.build), self.release.kb)))})"
+
+    @property
+    def told(self) -> str:
+        """Name it, and say how long it is enough."""
+        until = f", accepted until {self.accepted_until} as far as is known" if self.accepted_until else ""
+        return f"{self}{until}"
 
 
 def remedies(catalogue: Catalogue, policy: Policy, day: date, *, hop: Hop = Hop.MAPI) -> tuple[Remedy, ...]:
@@ -40,7 +51,11 @@ def remedies(catalogue: Catalogue, policy: Policy, day: date, *, hop: Hop = Hop.
     builds = pl.DataFrame(rows, schema=BUILDS, orient="row")
     vulnerable_from = standings(builds, catalogue, policy)["vulnerable_from"].to_list()
     return tuple(
-        Remedy(release=release, accepted_until=since - timedelta(days=1) if since else None)
+        Remedy(
+            release=release,
+            accepted_until=since - timedelta(days=1) if since else None,
+            is_supported=catalogue.support_ends.get(release.product, date.max) >= day,
+        )
         for release, since in zip(public, vulnerable_from, strict=True)
         if since is None or since > day
     )
@@ -56,27 +71,18 @@ def of_the_nearest_kind(placed: Placed, known: tuple[Remedy, ...]) -> tuple[Reme
     >>> [each.release.name for each in of_the_nearest_kind(placed, known)]
     ['Exchange Server 2016 CU23 Oct23SU', 'Exchange Server 2016 CU23 Nov23SU']
     """
-    return next(
-        (
-            kind
-            for kind in (
-                tuple(
-                    each for each in known if (each.release.product, each.release.line) == (placed.product, placed.line)
-                ),
-                tuple(each for each in known if each.release.product == placed.product),
-                tuple(each for each in known if each.release.product == PRODUCTS[-1]),
-            )
-            if kind
-        ),
-        (),
-    )
+    own = tuple(each for each in known if each.release.product == placed.product)
+    of_line = tuple(each for each in own if each.release.line == placed.line)
+    newest = known[-1].release.product if known else None  # they come in order of build
+    return of_line or own or tuple(each for each in known if each.release.product == newest)
 
 
 def recommended(placed: Placed, known: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
-    """Give the nearest lasting remedy in each line of a build's product; if it has none, of the newest product.
+    """Give the nearest lasting remedy in each line of a build's product; if it has none, what to move to.
 
     Of a line's releases that are accepted longest, as far as is known, it is the lowest: what is accepted today may
-    miss an update whose days have not run out. Nothing below what the build proves is named.
+    miss an update whose days have not run out. Nothing below what the build proves is named. To move to is the newest
+    line of each later product, of those in support if there are any.
 
     >>> from enforcement.builds import Build
     >>> from enforcement.shipped import load_catalogue, load_policy
@@ -84,6 +90,9 @@ def recommended(placed: Placed, known: tuple[Remedy, ...]) -> tuple[Remedy, ...]
     >>> placed = load_catalogue().place(Build.parse("15.2.1118.7"))
     >>> [each.release.name for each in recommended(placed, known)]
     ['Exchange Server 2019 CU12 Nov23SU', 'Exchange Server 2019 CU13 Nov23SU']
+    >>> placed = load_catalogue().place(Build.parse("15.0.1497.2"))
+    >>> [each.release.name for each in recommended(placed, known)]
+    ['Exchange Server 2016 CU23 Nov23SU', 'Exchange Server 2019 CU13 Nov23SU']
     """
     floor = placed.release.build if placed.release else None
     own = [
@@ -91,13 +100,23 @@ def recommended(placed: Placed, known: tuple[Remedy, ...]) -> tuple[Remedy, ...]
         for each in known
         if each.release.product == placed.product and (floor is None or each.release.build >= floor)
     ]
-    chosen = own or [each for each in known if each.release.product == PRODUCTS[-1]]
-    nearest: dict[str, Remedy] = {}
-    for each in chosen:  # in order of build: of those that last as long, the first stays
-        found = nearest.setdefault(each.release.line, each)
-        if _lasts(each) > _lasts(found):
-            nearest[each.release.line] = each
-    return tuple(nearest.values())
+    if own:
+        return tuple(_lasting(own).values())
+    after = PRODUCTS.index(placed.product) + 1 if placed.product else 0
+    later = [each for each in known if each.release.product in PRODUCTS[after:]]
+    later = [each for each in later if each.is_supported] or later
+    # Lines come in order: the last of a product is its newest.
+    return tuple({remedy.release.product: remedy for remedy in _lasting(later).values()}.values())
+
+
+def _lasting(known: Sequence[Remedy]) -> dict[tuple[str, str], Remedy]:
+    """Take of each line the lowest of those that are accepted longest; they come in order of build."""
+    found: dict[tuple[str, str], Remedy] = {}
+    for each in known:
+        line = (each.release.product, each.release.line)
+        if line not in found or _lasts(each) > _lasts(found[line]):
+            found[line] = each
+    return found
 
 
 def _lasts(remedy: Remedy) -> date:

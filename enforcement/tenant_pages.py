@@ -1,7 +1,5 @@
 """The page and the table that an organisation's administrators get: one file each, no script, nothing of others."""
 
-import re
-from hashlib import sha256
 from html import escape
 from typing import Final
 
@@ -12,10 +10,6 @@ from enforcement.pieces import Figure, Piece, figures, listed, pairs, plural, sa
 from enforcement.policy import Policy
 from enforcement.tenant_report import TenantReports, how_to_be_removed
 
-_PLAIN_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,98}[a-z0-9])?", re.ASCII)
-# Names that Windows gives to devices, whatever follows their first dot.
-_DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.ASCII)
-_NOT_PLAIN: Final = re.compile(r"[^a-z0-9]+", re.ASCII)
 _PAGE: Final = """<!doctype html>
 <html lang="en">
 <head>
@@ -30,21 +24,6 @@ _PAGE: Final = """<!doctype html>
 </main></body>
 </html>
 """  # noqa: E501 - the policy is one line
-
-
-def file_name(tenant: str) -> str:
-    """Give a tenant's name as a file may be called anywhere, another one for each tenant.
-
-    >>> file_name("contoso.example"), file_name("aux.example")
-    ('contoso.example', 'aux-example_e95bd6a63021')
-    >>> file_name("../../etc/passwd")
-    'etc-passwd_3754d6cb3a38'
-    """
-    if _PLAIN_NAME.fullmatch(tenant) and not _DEVICES.fullmatch(tenant) and ".." not in tenant:
-        return tenant
-    # A plain name has no underscore: nobody can choose a name that is another one's.
-    plain = _NOT_PLAIN.sub("-", tenant.lower()).strip("-")[:40] or "tenant"
-    return f"{plain}_{sha256(tenant.encode()).hexdigest()[:12]}"
 
 
 def tenant_page(of: TenantReports, tenant: str, *, style: str, strip: str) -> str:

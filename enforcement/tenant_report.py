@@ -11,7 +11,7 @@ from enforcement.builds import Build
 from enforcement.catalogue import Catalogue
 from enforcement.fleet import SILENT
 from enforcement.policy import Policy
-from enforcement.remedies import Remedy, recommended, remedies
+from enforcement.remedies import recommended, remedies
 from enforcement.standing import Standing
 
 # A row: a server with a build that is out of date, or that is under enforcement. Texts are as they were seen.
@@ -125,13 +125,8 @@ def _advice(rows: pl.DataFrame, catalogue: Catalogue, policy: Policy, as_of: dat
     of_build: dict[str | None, str] = {}
     for build in rows["build"].unique():
         placed = catalogue.place(Build.parse(build) if build else None)
-        of_build[build] = "; ".join(map(_named, recommended(placed, known))) or "none: retire the server"
+        of_build[build] = "; ".join(each.told for each in recommended(placed, known)) or "none: retire the server"
     return [of_build[build] for build in rows["build"]]
-
-
-def _named(remedy: Remedy) -> str:
-    until = f", accepted until {remedy.accepted_until} as far as is known" if remedy.accepted_until else ""
-    return f"{remedy}{until}"
 
 
 def _shown(

@@ -10,10 +10,10 @@ import polars as pl
 from enforcement import charts, picture_tables, report_strip
 from enforcement.coming import coming
 from enforcement.course import course
-from enforcement.names import shown, tenant_name
+from enforcement.names import file_name, shown, tenant_name
 from enforcement.report_runs import TEMPLATE, held, write_whole
 from enforcement.spreadsheet import safe_csv
-from enforcement.tenant_pages import file_name, tenant_page
+from enforcement.tenant_pages import tenant_page
 from enforcement.tenant_report import TenantReports, tenant_reports
 from enforcement.workbench import Setting, fleet_on, opened_history
 

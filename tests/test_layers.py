@@ -98,7 +98,6 @@ ANSWERS = (  # values in, what a person looks at out
     (
         "rollout_differences",
         "export.postfix",
-        "export.remedies",
         "export.recipients",
         "export.letters",
         "export.exim_acl",
@@ -118,7 +117,7 @@ RING = (  # files, the database, notebooks, the clock of the day
         "importers.csv_text",
         "importers.mail_files",
     ),
-    ("export.signing", "export.conformance"),
+    ("export.signing", "export.conformance", "export.loopback", "whole_folder"),
     ("export.verify",),
     ("export.install",),
     ("store_names", "store_spool", "store_records", "importers.table_columns"),

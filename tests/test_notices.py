@@ -27,7 +27,8 @@ from enforcement.announcing import notices_on, write_notices
 from enforcement.course import course
 from enforcement.export.calendar import calendar
 from enforcement.export.notice_plan import SENT, Plan, judge, plan, read_sent, refusals, to_send
-from enforcement.export.notices import FOLDER, MERGE, Known, file_name, notice_files
+from enforcement.export.notices import FOLDER, MERGE, Known, notice_files
+from enforcement.names import file_name
 from enforcement.policy import Notice, Policy
 from enforcement.shipped import load_catalogue, load_policy
 from enforcement.store import open_store
@@ -450,14 +451,6 @@ def test_an_address_cannot_leave_its_link() -> None:
     expected = {"https://x.example/a?b=1&c=%20%27%3E%29%3Cscript%3E%60%7C%5C"}
     markdown, html = texts(known, found)
     assert read_page(html).links == expected == read_page(MarkdownIt("commonmark").render(markdown)).links
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.sets(st.text(min_size=1, max_size=300), min_size=2, max_size=5))
-def test_no_two_tenants_share_a_file_and_none_leaves_the_folder(tenants: set[str]) -> None:
-    names = [file_name(tenant) for tenant in tenants]
-    assert len(set(names)) == len(tenants)
-    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(name) <= 57 for name in names)
 
 
 # --- the command --------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from pages import HOSTILE, small_store
 from test_report import Page
 from worlds import answer, refused, run, store_of
 
+from enforcement.names import file_name
 from enforcement.shipped import load_policy, policy_file
-from enforcement.tenant_pages import file_name
 from enforcement.tenant_report import COLUMNS, TenantReports
 from enforcement.tenants import LIST_NAME, reports_on, write_tenants
 from enforcement.workbench import Setting

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,11 +15,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from enforcement.export.conformance import Answer, Target, Vector, answer_of_reply
-from enforcement.export.postfix_server import Clock
+from enforcement.export.loopback import WAIT_SECONDS, Clock, answers, free_port, stop, wait_for
 
 DOMAIN: Final = "lab.test"
 _USER: Final = "Debian-exim"
-_WAIT_SECONDS: Final = 30
 _MESSAGES_A_SESSION: Final = 20
 _LINES_A_PROCESS: Final = 5_000  # `exim -be` gives no memory back between lines, as it does between messages
 _NOTHING: Final = "-"
@@ -151,7 +149,7 @@ class Session:
     """An SMTP session of a peer whose address is told by the PROXY protocol."""
 
     def __init__(self, port: int, ip: str, helo: str = "client.example") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=_WAIT_SECONDS)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._read = self.socket.makefile("rb")
         family, here = ("TCP6", "2001:db8::25") if ":" in ip else ("TCP4", "192.0.2.25")
@@ -212,9 +210,7 @@ def exim_server(
     In place: the export is read where it lies, as in production, and not copied to where Exim may read it.
     """
     with _folder() as folder, contextlib.ExitStack() as stack:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = int(found.getsockname()[1])
+        port = free_port()
         where = export / "exim" if in_place else copied(export, folder)
         config = configure(folder, where, port=port, tls=tls)
         clock = Clock(folder)
@@ -225,13 +221,8 @@ def exim_server(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        stack.callback(_stop, process)
-        until = time.monotonic() + _WAIT_SECONDS
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > until:
-                process.kill()
-                raise RuntimeError(f"Exim does not start: {process.communicate()[1].decode(errors='replace')[-500:]}")
-            time.sleep(0.02)
+        stack.callback(stop, process)
+        wait_for(lambda: answers(port), "Exim", process)
         yield EximServer(port=port, clock=clock, log=folder / "log" / "main", export=where)
 
 
@@ -283,21 +274,6 @@ def run_exim(arguments: Sequence[str], text: str = "") -> str:
     if done.returncode:
         raise RuntimeError(f"Exim: {(done.stderr or done.stdout).decode(errors='replace').strip()[-500:]}")
     return done.stdout.decode(errors="replace")
-
-
-def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-        return True
-    return False
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.communicate(timeout=5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
 
 
 EVALUATED: Final = Target(name="exim (evaluated)", start=evaluated)

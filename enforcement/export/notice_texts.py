@@ -6,9 +6,9 @@ from datetime import date, timedelta
 from typing import Final
 
 from enforcement.export.letters import Block, Code, Grid, Heading, Items, Line, Link, Paragraph, Plain, Strip, line
-from enforcement.export.remedies import Remedy
 from enforcement.pieces import in_words, plural
 from enforcement.policy import Notice, Policy, Rule, Since, Stage
+from enforcement.remedies import Remedy
 from enforcement.verdict import Verdict, reply
 
 _MICROSOFTS_OWN: Final = "Exchange Online"  # the service whose pauses are asked for as Microsoft documents it
@@ -27,7 +27,6 @@ class ServerTold:
     vulnerable_from: date
     last_seen_on: date
     remedies: Sequence[Remedy]
-    instead: Sequence[Remedy]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,25 +297,13 @@ def _server(each: ServerTold, policy: Policy) -> tuple[Line, ...]:
 
 
 def _install(each: ServerTold) -> str:
-    """Name the nearest update of each line that is enough."""
-    if each.remedies:
-        return "; or ".join(_update(remedy) for remedy in each.remedies)
-    if each.instead:
-        told = "; or ".join(_update(remedy) for remedy in each.instead)
-        return f"no update of {each.product} is enough: move to {told}"
-    return f"no release that is enough is known: take this {each.product} out of the way of mail"
-
-
-def _update(remedy: Remedy) -> str:
-    release = remedy.release
-    kb = f", {release.kb}" if release.kb else ""
-    until = f", enough until {remedy.enough_until - timedelta(days=1)}" if remedy.enough_until else ""
-    newest = f"; better {remedy.newest.name} ({remedy.newest.build}{_kb(remedy)})" if remedy.newest else ""
-    return f"{release.name} ({release.build}{kb}{until}){newest}"
-
-
-def _kb(remedy: Remedy) -> str:
-    return f", {remedy.newest.kb}" if remedy.newest and remedy.newest.kb else ""
+    """Name the nearest lasting update of each line, or what to move to."""
+    if not each.remedies:
+        return f"no release that is enough is known: take this {each.product} out of the way of mail"
+    told = "; or ".join(remedy.told for remedy in each.remedies)
+    if any(remedy.release.product == each.product for remedy in each.remedies):
+        return told
+    return f"no update of {each.product} is enough: move to {told}"
 
 
 def _dates(told: TenantTold, policy: Policy) -> Iterator[Block]:

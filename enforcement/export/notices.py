@@ -1,7 +1,5 @@
 """The notices of an export: texts to all and to each tenant, the list to mail them by, and what must go out when."""
 
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,14 +14,14 @@ from enforcement.course import Course
 from enforcement.export.letters import as_html, as_markdown
 from enforcement.export.notice_plan import Plan, notice_calendar, to_send
 from enforcement.export.notice_texts import ServerTold, Step, TenantTold, Timeline, general, to_tenant
-from enforcement.export.remedies import Remedies
 from enforcement.history import History
+from enforcement.names import file_name
 from enforcement.policy import Policy
+from enforcement.remedies import Remedy, recommended, remedies
 from enforcement.spreadsheet import safe_csv
 
 FOLDER: Final = "notices"
 _TENANTS: Final = f"{FOLDER}/tenants"
-_NO_NAME = re.compile(r"[^a-z0-9]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +78,12 @@ MERGE: Final = {
 }
 
 
-def file_name(tenant: str) -> str:
-    """Name a tenant's file: what can be read of its name, and a hash of all of it, so that no two are the same.
-
-    >>> file_name("contoso & söhne/../x")
-    'contoso-s-hne-x-21fbc25fd28e2e46'
-    """
-    readable = _NO_NAME.sub("-", tenant).strip("-")[:40].strip("-")
-    digest = hashlib.sha256(tenant.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{readable}-{digest}" if readable else digest
-
-
 def tenants_told(known: Known, planned: Plan) -> Iterator[TenantTold]:
     """Gather what each tenant is told that has an unremediated server of a cohort whose notices have begun."""
     rows = _servers_told(known, planned)
     steps = _steps(known.calendar, rows, planned.policy)
     granted = pause_days(known.way.granted.pauses, planned.as_of.year)
-    remedies = _Cache(known.catalogue, planned.policy, planned.as_of)
+    cache = _Cache(known.catalogue, planned.policy, planned.as_of)
     starts = {cohort.name: cohort.starts_on for cohort in planned.policy.cohorts}
     quota = planned.policy.pause.days_per_year if planned.policy.pause else 0
     for (tenant,), of in rows.group_by("tenant", maintain_order=True):
@@ -106,7 +93,7 @@ def tenants_told(known: Known, planned: Plan) -> Iterator[TenantTold]:
             key = (row["cohort"], steps.get((row["server"], row["cohort"]), ()))
             if row["server"] not in groups.setdefault(key, []):
                 groups[key].append(row["server"])
-            servers[row["server"], row["build"]] = remedies.server(row)
+            servers[row["server"], row["build"]] = cache.server(row)
         yield TenantTold(
             tenant=str(tenant),
             as_of=planned.as_of,
@@ -124,26 +111,23 @@ class _Cache:
     """What is the same for all servers with one build, worked out once."""
 
     def __init__(self, catalogue: Catalogue, policy: Policy, on: date) -> None:
-        self._remedies = Remedies(catalogue, policy, on)
-        self._of: dict[str, tuple[Any, ...]] = {}
+        self._catalogue = catalogue
+        self._known = remedies(catalogue, policy, on)
+        self._of: dict[str, tuple[Remedy, ...]] = {}
 
     def server(self, row: Mapping[str, Any]) -> ServerTold:
-        product, proves = row["product"], row["proves"]
-        key = f"{product}\n{proves}"
-        if key not in self._of:
-            found = self._remedies.of(product, Build.parse(proves))
-            self._of[key] = (found, [] if found else self._remedies.instead_of(product))
-        enough, instead = self._of[key]
+        build = row["build"]
+        if build not in self._of:
+            self._of[build] = recommended(self._catalogue.place(Build.parse(build)), self._known)
         return ServerTold(
             server=row["server"],
-            build=row["build"],
-            product=product,
+            build=build,
+            product=row["product"],
             proves=row["update"],
             rule=row["rule"],
             vulnerable_from=row["vulnerable_from"],
             last_seen_on=row["shown_on"],
-            remedies=enough,
-            instead=instead,
+            remedies=self._of[build],
         )
 
 

@@ -5,28 +5,21 @@ import os
 import pwd
 import shutil
 import smtplib
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from enforcement.export.loopback import WAIT_SECONDS, Clock, answers, free_port, stop, wait_for
 from enforcement.export.target import Peer
 from enforcement.policy import OnFailure
 
 DOMAIN: Final = "mx.enforcement.test"
 _BODY: Final = "Subject: a case\r\nFrom: a@b.test\r\n\r\n.\r\n"
-_WAIT_SECONDS: Final = 30
-_FAKETIME: Final = (
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/faketime/libfaketimeMT.so.1",
-)
 _MAIN: Final = """\
 compatibility_level = 3.6
 queue_directory = {folder}/queue
@@ -75,26 +68,6 @@ postlog unix-dgram n - n - 1 postlogd
 """
 
 
-class Clock:
-    """A clock that stands where it is put, for programs that are started with its `environment`."""
-
-    def __init__(self, folder: Path) -> None:
-        library = next((path for path in _FAKETIME if Path(path).exists()), None)
-        if library is None:
-            raise LookupError("no libfaketime here (expected the package faketime: the target needs a clock to set)")
-        self._file = folder / "clock"
-        self.environment = {
-            "LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(self._file), "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1", "TZ": "UTC",
-        }  # fmt: skip
-
-    def put(self, at: datetime) -> None:
-        """Put it to a UTC time."""
-        made = self._file.with_suffix(".new")
-        made.write_text(f"{at:%Y-%m-%d %H:%M:%S}\n")
-        made.rename(self._file)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostfixServer:
     """A Postfix that runs: where it listens, the clock of its milter, the file of decisions, and the milter itself."""
@@ -106,7 +79,7 @@ class PostfixServer:
 
     def replies(self, cases: Sequence[tuple[Peer, datetime]]) -> Iterator[tuple[int, str]]:
         """Send a message for each case at its own time, and give the code and the text of the last reply."""
-        with smtplib.SMTP("127.0.0.1", self.port, timeout=_WAIT_SECONDS) as client:
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=WAIT_SECONDS) as client:
             client.ehlo("client.test")
             for peer, at in cases:
                 self.clock.put(at)
@@ -148,7 +121,7 @@ def postfix_server(
     with tempfile.TemporaryDirectory(prefix="enforcement-postfix-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)
-        port, sock = _free_port(), folder / "socket" / "milter.sock"
+        port, sock = free_port(), folder / "socket" / "milter.sock"
         config = _configure(folder, port, on_failure, sock if with_milter or milter else None)
         clock = Clock(folder)
         clock.put(datetime(2026, 1, 1))  # noqa: DTZ001 - times are UTC and naive throughout
@@ -156,12 +129,12 @@ def postfix_server(
         if with_milter or milter:
             command = [*milter, f"unix:{sock}"] if milter else _milter(export, sock, on_failure, folder)
             process = subprocess.Popen(command, env=os.environ | clock.environment, stderr=subprocess.PIPE)  # noqa: S603 - no shell is involved
-            stack.callback(_stop, process)
-            _wait_for(sock.exists, "the milter", process)
+            stack.callback(stop, process)
+            wait_for(sock.exists, "the milter", process)
             shutil.chown(sock, "postfix", "postfix")
         _run(["postfix", "-c", str(config), "start"])
         stack.callback(_run, ["postfix", "-c", str(config), "abort"])
-        _wait_for(lambda: _answers(port), "Postfix", process)
+        wait_for(lambda: answers(port), "Postfix")
         yield PostfixServer(port=port, clock=clock, decisions=folder / "decisions.jsonl", milter=process)
 
 
@@ -186,39 +159,7 @@ def _milter(export: Path, sock: Path, on_failure: OnFailure, folder: Path) -> li
     ]  # fmt: skip
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as asked:
-        return asked.recv(3) == b"220"
-    return False
-
-
-def _wait_for(happens: Callable[[], bool], who: str, process: subprocess.Popen[bytes] | None) -> None:
-    until = time.monotonic() + _WAIT_SECONDS
-    while not happens():
-        if process is not None and process.poll() is not None:
-            assert process.stderr is not None
-            raise RuntimeError(f"the milter has ended: {process.stderr.read().decode(errors='replace')[-500:]}")
-        if time.monotonic() > until:
-            raise RuntimeError(f"{who} has not started within {_WAIT_SECONDS} s")
-        time.sleep(0.02)
-
-
 def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell is involved
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()[-500:]}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.communicate(timeout=5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()

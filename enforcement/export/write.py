@@ -2,8 +2,6 @@
 
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from enforcement.guardrails import State
 from enforcement.policy_text import canonical_json
 from enforcement.replay import Replay
 from enforcement.spreadsheet import safe_csv
+from enforcement.whole_folder import files_of, write_folder
 
 
 class ExportError(ValueError):
@@ -83,32 +82,14 @@ def write_export(files: Mapping[str, bytes], out: Path) -> None:
     out = out.resolve()  # a link keeps pointing where it points
     if out.exists() and not _is_export(out):
         raise ExportError(f"{out} is there and is not an export alone (expected a new folder, or an earlier export)")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        for name, content in files.items():
-            path = made / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        made.chmod(0o755)
-        if out.exists():
-            old = made.with_name(made.name + ".old")
-            out.rename(old)
-            made.rename(out)
-            shutil.rmtree(old)
-        else:
-            made.rename(out)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    write_folder(files, out)
 
 
 def _is_export(folder: Path) -> bool:
     """Whether a folder is empty, or holds an earlier export's files and nothing else, so that it may be replaced."""
     if not folder.is_dir():
         return False
-    found = {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
-    }
+    found = files_of(folder)
     try:
         listed = set(json.loads((folder / MANIFEST_NAME).read_bytes())["files"]) if found else set()
     except (OSError, ValueError, LookupError, TypeError):
