@@ -11,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from enforcement import designer_files, shipped
-from enforcement.check import lints
+from enforcement.check import Severity, lints
 from enforcement.designer import Draft, begun, read_edit, stage_deleted, stage_inserted
 from enforcement.designer_ahead import Ahead, ahead, expected_of, expected_of_baseline
 from enforcement.designer_files import ChangedError
@@ -288,7 +288,12 @@ class Session:
         if policy is None:
             return {"remarks": []}
         found = lints(policy, shipped.load_catalogue(), today=datetime.now(tz=UTC).date())
-        return {"remarks": [{"key": lint.key, "message": lint.message, "severity": lint.severity} for lint in found]}
+        told = [{"key": lint.key, "message": lint.message, "severity": str(lint.severity)} for lint in found]
+        is_own = self._draft.is_changed or self._path.parent != shipped.DATA / "policies"
+        if is_own and policy.name in shipped.shipped_policies():
+            message = f"{policy.name!r} is the name of a shipped policy: give yours a name of its own"
+            told.insert(0, {"key": "name", "message": message, "severity": str(Severity.WARNING)})
+        return {"remarks": told}
 
     # What leaves the designer
 

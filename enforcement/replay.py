@@ -117,7 +117,7 @@ def replayed(  # noqa: PLR0913 - what a replay rests on
         ),
         n_spells=way.n_spells(period),
         risk_by=(risk_by or policy).name,
-        unmatched=_unmatched(history.servers, policy, background.pauses),
+        unmatched=unmatched(history.servers, policy, background.pauses),
     )
 
 
@@ -212,8 +212,16 @@ def _part_of(base: str, measure: str) -> pl.Expr:
     return pl.col(measure)
 
 
-def _unmatched(servers: pl.DataFrame, policy: Policy, pauses: pl.DataFrame) -> tuple[str, ...]:
-    """Name the tenants and servers that are to be spared but that nobody has seen: a slip of the pen, perhaps."""
+def unmatched(servers: pl.DataFrame, policy: Policy, pauses: pl.DataFrame) -> tuple[str, ...]:
+    """Name the tenants and servers that are to be spared but that nobody has seen: a slip of the pen, perhaps.
+
+    >>> from datetime import date
+    >>> from enforcement.schema import PAUSES, SERVERS
+    >>> from enforcement.shipped import load_policy
+    >>> asked = pl.DataFrame([("contosso.example", date(2026, 9, 1), 5)], schema=PAUSES, orient="row")
+    >>> unmatched(pl.DataFrame(schema=SERVERS), load_policy("ninety-days"), asked)
+    ('pause of contosso.example: the history has no such name',)
+    """
     tenants, names = set(servers["tenant"]), set(servers["server"])
     spared = [("pause", tenant, tenants) for tenant in pauses["tenant"].unique().sort()]
     spared += [("exemption", exempt.tenant, tenants) for exempt in policy.exemptions if exempt.tenant]

@@ -40,13 +40,15 @@ def answer(of: Weekly) -> Piece:
     ]
     quiet = (of.as_of - of.last_mail_on).days
     if quiet:
-        sentences.append(
+        # Without any mail of the week, that comes first: the rest is of an earlier fleet.
+        sentences.insert(
+            0 if quiet >= DAYS else len(sentences),
             said(
                 "The last mail is of {day}: {b_quiet} before {as_of} there is none. Was it imported?",
                 day=of.last_mail_on,
                 b_quiet=plural(quiet, "day"),
                 as_of=of.as_of,
-            )
+            ),
         )
     inner = " ".join(sentence.html.removeprefix("<p>").removesuffix("</p>") for sentence in sentences)
     return Piece(f'<p class="answer">{inner}</p>', " ".join(sentence.text for sentence in sentences))

@@ -41,13 +41,17 @@ _PROOF: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantReports:
-    """The reports of a day: rows of COLUMNS, most urgent first, and each tenant's servers seen and pauses."""
+    """The reports of a day: rows of COLUMNS, most urgent first, and each tenant's servers seen and pauses.
+
+    remarks: what of the ledger of pauses does not count, and why.
+    """
 
     as_of: date
     policy: Policy
     rows: pl.DataFrame
     n_seen: Mapping[str, int]
     pause_used: Mapping[str, int]
+    remarks: tuple[str, ...] = ()
 
     @property
     def tenants(self) -> list[str]:

@@ -1,7 +1,7 @@
 """The pages and tables for all tenants, written into a folder."""
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ from enforcement import charts, picture_tables, report_strip
 from enforcement.coming import coming
 from enforcement.course import course
 from enforcement.names import file_name, shown, tenant_name
+from enforcement.replay import unmatched
 from enforcement.report_runs import TEMPLATE, held, write_whole
 from enforcement.spreadsheet import safe_csv
 from enforcement.tenant_pages import tenant_page
@@ -36,7 +37,7 @@ def reports_on(policy: str, setting: Setting) -> TenantReports:
     background = setting.background()
     with opened_history(setting) as history:
         way = course(history, known.policy, background)
-    return tenant_reports(
+    of_all = tenant_reports(
         servers=known.servers,
         coming=coming(way.spans, known.history.servers, known.policy, as_of=known.as_of),
         granted=way.granted.pauses,
@@ -44,6 +45,12 @@ def reports_on(policy: str, setting: Setting) -> TenantReports:
         policy=known.policy,
         as_of=known.as_of,
     )
+    beyond = way.granted.ungranted
+    ungranted = [
+        f"pause of {tenant} from {start}: {days} days are not granted" for tenant, start, days in beyond.rows()
+    ]
+    slips = unmatched(known.history.servers, known.policy, background.pauses)
+    return replace(of_all, remarks=(*ungranted, *slips))
 
 
 def write_tenants(of: TenantReports, out: Path, only: list[str] | None = None) -> Written:

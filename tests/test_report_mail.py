@@ -20,6 +20,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 from conftest import absent
 from pages import PYTHON, hostile_policy, own_policy, small_store
 from test_report import FAILING
+from worlds import refused
 
 from enforcement import report
 from enforcement.commands.reports import _post
@@ -337,3 +338,10 @@ def test_a_run_after_a_killed_one_is_done(store: Path, tmp_path: Path) -> None:
     assert record is not None
     assert (record["state"], record["error"]) == ("done", None)
     assert "failed when last run" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_day_after_today_is_no_report(tmp_path: Path) -> None:
+    """A timer whose clock is wrong is told so, with exit code 2, and nothing runs."""
+    line = refused("report", "weekly", "--as-of", "2099-01-01", "--out", tmp_path)
+    assert line.startswith("enforcement: --as-of 2099-01-01 is after today (expected ")
+    assert not (tmp_path / "weekly").exists()

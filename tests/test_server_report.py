@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from worlds import answer, store_of
+from worlds import answer, refused, store_of
 
 from enforcement import intake
 from enforcement.importers.server_report import is_server_report, read_server_report
@@ -145,3 +145,17 @@ def test_a_table_of_mail_is_no_report(tmp_path: Path) -> None:
     (tmp_path / "report.csv").write_text(as_csv([record("2024-04-03")]))
     kinds = {Path(source.name).name: source.options["kind"] for source in find_sources(tmp_path)}
     assert kinds == {"mail.csv": "table", "report.csv": "server report"}
+
+
+@pytest.mark.parametrize(
+    ("header", "lacking"),
+    [
+        ("ServerFQDN,FirstDetectedDate", "Build"),
+        ("ServerFQDN,Build", "FirstDetectedDate"),
+        ("Build,First Detected", "ServerFQDN"),
+    ],
+)
+def test_a_report_that_lacks_a_column_is_told_so(tmp_path: Path, header: str, lacking: str) -> None:
+    path = tmp_path / "report.csv"
+    path.write_text(f"{header}\na,b\n")
+    assert f"no column '{lacking}'" in refused("import", path, "--store", tmp_path / "s.duckdb")

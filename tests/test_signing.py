@@ -396,3 +396,8 @@ def test_the_commands(export: Path, keys: Path, tmp_path: Path) -> None:
     assert (set(answer), answer["ok"]) == ({"ok", "reasons"}, False)
     assert any(reason.startswith("policy.toml: changed") for reason in answer["reasons"])
     assert "private key" in refused("verify", export, "--key", keys / "ours")
+
+
+def test_a_folder_is_no_key() -> None:
+    with pytest.raises(ValueError, match=r"^\. is a folder \(expected the name of a new file in it\)"):
+        make_key(Path())

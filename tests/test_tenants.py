@@ -170,3 +170,14 @@ def test_one_tenant_alone(store: Path, known: TenantReports, tmp_path: Path) -> 
 
 def test_the_policy_is_named_as_people_know_it(out: Path, known: TenantReports) -> None:
     assert load_policy("ninety-days").title in Page(out / f"{file_name(known.tenants[0])}.html").text
+
+
+def test_pauses_that_do_not_count_are_told(tmp_path: Path) -> None:
+    """The policy grants none, and nobody has seen the tenant: both are said, on standard error."""
+    store = store_of(tmp_path / "s.duckdb", [("2024-03-01T10:00", "mail.contoso.example", "15.0.1497.48")])
+    ledger = tmp_path / "pauses.csv"
+    ledger.write_text("tenant,from,days\ncontosso.example,2024-02-01,5\n")
+    done = run("tenants", "ninety-days", "--store", store, "--pauses", ledger, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "pause of contosso.example from 2024-02-01: 5 days are not granted" in done.stderr
+    assert "pause of contosso.example: the history has no such name" in done.stderr

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -74,6 +74,9 @@ def _given(name: str | None, pairs: Sequence[str], as_of: date | None) -> dict[s
     given: dict[str, Any] = report.parse_parameters(name, told) if name else dict(told)
     if as_of is None:
         return given
+    today = datetime.now(tz=UTC).date()
+    if as_of > today:
+        raise ValueError(f"--as-of {as_of} is after today (expected {today} or before)")
     if "to_on" in given:
         raise ValueError("--as-of and -p to_on both name the last day (expected one of them)")
     return given | {"to_on": as_of.isoformat()}

@@ -32,6 +32,8 @@ def tenants_command(
         known = reports_on(policy, Setting(store=store, to_on=as_of, pauses=pauses))
         report("writing pages", 0, 0)
         written = write_tenants(known, out, tenant)
+    for remark in known.remarks:
+        say(remark)
     if how is not Format.TABLE:
         write_answer(written.listed, written.listed.with_columns(pl.col(pl.Date).cast(pl.String)).to_dicts(), how)
     else:

@@ -37,6 +37,8 @@ def make_key(path: Path) -> PublicKey:
 
     A file that is there is never written over; an error leaves none of the two behind.
     """
+    if not path.name:
+        raise ValueError(f"{printable(str(path))} is a folder (expected the name of a new file in it)")
     public_path = public_path_of(path)
     for each in (path, public_path):
         if os.path.lexists(each):

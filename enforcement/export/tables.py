@@ -70,7 +70,7 @@ def tables(
     unseen = sorted({server for server in identities.values() if server not in known})
     if unseen:
         raise ValueError(
-            f"{len(unseen)} servers of the identities are not in the store, the first {shown(unseen[0])} "
+            f"servers of the identities that are not in the store: {len(unseen)}, the first {shown(unseen[0])} "
             "(expected names that `fleet` knows)"
         )
     return Tables(

@@ -46,9 +46,13 @@ def is_server_report(path: Path) -> bool:
         return False
     text = _decoded(begin).lstrip("\ufeff \r\n\t")
     if text.startswith(("[", "{")):
-        return all(re.search(rf'"{name}"\s*:', text, re.IGNORECASE) for name in _NAMED.values())
-    header = _without_type(text).partition("\n")[0]
-    return {"server", "build", "first_detected_on"} <= set(_read_columns(re.split("[,;\t]", header)).values())
+        header = re.findall(r'"([^"\\]{1,40})"\s*:', text)
+    else:
+        header = re.split("[,;\t]", _without_type(text).partition("\n")[0])
+    # A report that lacks one of its columns is still one, and is told what it lacks; other tables have neither name.
+    return "first_detected_on" in _read_columns(header).values() or any(
+        _letters(name) == "serverfqdn" for name in header
+    )
 
 
 def read_server_report(path: Path) -> Iterator[Batch]:
@@ -96,11 +100,15 @@ def _without_type(text: str) -> str:
     return text.partition("\n")[2].lstrip("\r\n") if text.startswith("#TYPE") else text
 
 
+def _letters(name: str) -> str:
+    return re.sub("[^a-z]", "", name.lower())
+
+
 def _read_columns(header: Sequence[str]) -> dict[str, str]:
     """Find the columns that are read, by the name they have there; of two of a kind the first."""
     found: dict[str, str] = {}
     for name in header:
-        meant = _COLUMNS.get(re.sub("[^a-z]", "", name.lower()))
+        meant = _COLUMNS.get(_letters(name))
         if meant is not None and meant not in found.values():
             found[name] = meant
     return found
