@@ -193,6 +193,20 @@ def segments(spans: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def stage_minutes(policy: Policy) -> pl.DataFrame:
+    """Give the minutes of each stage: columns stage (from 1), throttle, block.
+
+    >>> from enforcement.shipped import load_policy
+    >>> stage_minutes(load_policy("ninety-days")).row(-1)
+    (8, 0, 60)
+    """
+    return pl.DataFrame(
+        [(number + 1, stage.throttle, stage.block) for number, stage in enumerate(policy.stages)],
+        schema={"stage": pl.Int16, "throttle": pl.Int8, "block": pl.Int8},
+        orient="row",
+    )
+
+
 def cut_at_stages(spans: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Cut SPELL_SPANS or SEGMENTS where the clock reaches a stage; adds `stage` (from 1) and `phase`.
 

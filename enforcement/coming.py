@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from enforcement.clock import cut_at_stages
+from enforcement.clock import cut_at_stages, stage_minutes
 from enforcement.policy import Policy
 
 _KEYS: Final = ["server_id", "cohort"]
@@ -70,11 +70,7 @@ def coming(spans: pl.DataFrame, servers: pl.DataFrame, policy: Policy, *, as_of:
         .unique(_KEYS, keep="first", maintain_order=True)
         .drop("stage")
     )
-    minutes = pl.DataFrame(
-        [(number + 1, stage.throttle, stage.block) for number, stage in enumerate(policy.stages)],
-        schema={"stage": pl.Int16, "throttle": pl.Int8, "block": pl.Int8},
-        orient="row",
-    )
+    minutes = stage_minutes(policy)
     return (
         now.join(begun, on=_KEYS)
         .join(following, on=_KEYS, how="left")

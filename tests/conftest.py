@@ -1,8 +1,10 @@
 """What the tests share: where real data are, and how a test that needs an absent part is skipped or failed."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -21,6 +23,20 @@ def real_data() -> Path:
     if not folder:
         absent("ENFORCEMENT_REAL_DATA names no folder with the real mail samples")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")  # not longer: while it is open, nothing else of its thread can use asyncio
+def browser() -> Iterator[Any]:
+    """Chromium, for pages."""
+    from pages import CHROMIUM, FLAGS  # noqa: PLC0415 - only tests of pages need them
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - the same
+
+    if not shutil.which(CHROMIUM):
+        absent(f"no browser at {CHROMIUM}")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
 
 
 _LONGEST = ("test_spark_cluster", "test_readme", "test_engines")

@@ -4,7 +4,7 @@ from datetime import date
 
 import polars as pl
 
-from enforcement.clock import cut_at_stages
+from enforcement.clock import cut_at_stages, stage_minutes
 from enforcement.policy import Policy
 
 
@@ -24,11 +24,7 @@ def calendar(spans: pl.DataFrame, servers: pl.DataFrame, policy: Policy, *, as_o
     >>> coming.select("stage", "from_on", "throttle", "block").rows()
     [(7, datetime.date(2026, 5, 25), 30, 20), (8, datetime.date(2026, 5, 30), 0, 60)]
     """
-    stages = pl.DataFrame(
-        [(number + 1, stage.throttle, stage.block) for number, stage in enumerate(policy.stages)],
-        schema={"stage": pl.Int16, "throttle": pl.Int8, "block": pl.Int8},
-        orient="row",
-    )
+    stages = stage_minutes(policy)
     tomorrow = pl.lit(as_of).dt.offset_by("1d")
     skipped = pl.max_horizontal((tomorrow - pl.col("from_on")).dt.total_days(), 0) * pl.col("running")
     # A spell that has ended is remediated; one that lasts has a last span without an end.

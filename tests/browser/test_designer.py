@@ -16,9 +16,8 @@ from statistics import median
 from typing import Any
 
 import pytest
-from conftest import absent
-from pages import CHROMIUM, FLAGS, GUARDRAILS, PYTHON, own_policy, small_store
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from pages import GUARDRAILS, PYTHON, own_policy, small_store
+from playwright.sync_api import Browser, Locator, Page
 from playwright.sync_api import Error as PlaywrightError
 
 from enforcement.report_parameters import NOTEBOOKS
@@ -85,16 +84,6 @@ def _until(is_so: Callable[[], object], seconds: float, told: Callable[[], str] 
     while not is_so():
         assert time.monotonic() < end, told()
         time.sleep(0.1)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        absent(f"no browser at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Lab:

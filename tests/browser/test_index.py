@@ -1,15 +1,12 @@
 """Pages, index and pages for tenants in a browser: nothing that axe finds, filters that filter, runs side by side."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import absent
 from pages import HOSTILE, made, own_policy, small_store
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from enforcement import report
 from enforcement.report_index import write_index
@@ -17,24 +14,9 @@ from enforcement.report_runs import write_whole
 from enforcement.tenants import reports_on, write_tenants
 from enforcement.workbench import Setting
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run",
-]  # fmt: skip
 SCREENSHOTS = Path(__file__).parents[2] / "reports" / "screenshots"
 SERIOUS = ("serious", "critical")
 FAILING = '\n[[guardrails]]\nmeasure = "lost_share_of_mail"\nper = "total"\nat_most = 0.0\nmin_messages = 1\n'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not shutil.which(CHROMIUM):
-        absent(f"no browser at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,14 @@
 """A page in a browser: it needs no network, its charts answer to the mouse, and it fits every screen."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import absent
-from pages import CHROMIUM, FLAGS, hostile_policy, made, small_store
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from pages import hostile_policy, made, small_store
+from playwright.sync_api import Browser, BrowserContext, Page
 
 WIDTHS = (1280, 390)
 SCREENSHOTS = Path(__file__).parents[2] / "reports" / "screenshots"
 REPORTS = ("00_explore", "01_fleet", "02_policy", "03_replay", "06_export")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not shutil.which(CHROMIUM):
-        absent(f"no browser at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
