@@ -124,3 +124,37 @@ def test_pauses_beyond_the_quota_refuse_the_export(store: Path, tmp_path: Path) 
             "ninety-days", Setting(store=store, pauses=ledger), Order(out=tmp_path / "out", override="please")
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_policy_that_no_mail_server_could_carry_out_is_refused(store: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "relayed.toml"
+    text = Path("data/policies/ninety-days.toml").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("routes")]
+    policy.write_text("routes = ['relayed']\n" + "\n".join(lines), encoding="utf-8")
+    with pytest.raises(ValueError, match="mail servers enforce direct hand-overs only"):
+        export_policy(str(policy), Setting(store=store), Order(out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_identity_of_a_server_that_nobody_has_seen_is_refused(store: Path, tmp_path: Path) -> None:
+    identities = tmp_path / "identities.csv"
+    identities.write_text(f"identity,server\n192.0.2.1,{SERVER}\n192.0.2.2,mail.contosso.example\n")
+    with pytest.raises(ValueError, match=r"not in the store: 1, the first 'mail\.contosso\.example'"):
+        export_policy("ninety-days", Setting(store=store), Order(out=tmp_path / "out", identities=identities))
+
+
+def test_a_stage_that_would_come_before_its_notice_refuses_the_export(store: Path, tmp_path: Path) -> None:
+    """By the ledger the tenant was told five days before; 30 are asked for. Without a ledger it is relied on."""
+    policy = tmp_path / "noticed.toml"
+    notice = (
+        "\n[notice]\nannouncement_url = 'https://mail.example/'\ngeneral_days_before = 0\ntargeted_days_before = 30\n"
+    )
+    policy.write_text(Path("data/policies/ninety-days.toml").read_text(encoding="utf-8") + notice, encoding="utf-8")
+    ledger = tmp_path / "sent.csv"
+    ledger.write_text("notice,cohort,tenant,sent_on\ntargeted,all,contoso.example,2024-02-05\n")
+    setting = Setting(store=store)
+    with pytest.raises(ExportError, match="not exported: "):
+        export_policy(str(policy), setting, Order(out=tmp_path / "out", notices_sent=ledger))
+    made = export_policy(str(policy), setting, Order(out=tmp_path / "out"))
+    assert made.relies_on
+    assert any(name.startswith("notices/tenants/contoso.example") for name in made.manifest["files"])

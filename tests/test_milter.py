@@ -16,7 +16,7 @@ from conftest import absent
 from worlds import store_of
 
 from enforcement.export.postfix_server import DOMAIN, PostfixServer, postfix_server
-from enforcement.export.target import Peer, Reason, answer, read_lookup
+from enforcement.export.target import Lookup, Peer, Reason, answer, read_lookup
 from enforcement.exporting import Order, export_policy
 from enforcement.policy import OnFailure
 from enforcement.workbench import Setting
@@ -222,3 +222,21 @@ def test_a_newer_export_is_in_force_at_once(export: Path, tmp_path: Path) -> Non
         moved.rename(current)
         assert next(server.replies([case]))[0] == 250
         assert decided(server)[-1]["reason"] == str(Reason.NEW_DETECTION)
+
+
+def test_a_fault_that_passes_ends_with_it(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many open files, once: the next message finds the policy in force, though no file has changed."""
+    from enforcement.export import milter  # noqa: PLC0415 - its library may not be there
+
+    read, faults = milter._read, [OSError(24, "Too many open files")]
+
+    def reads(folder: Path) -> Lookup:
+        if faults:
+            raise faults.pop()
+        return read(folder)
+
+    monkeypatch.setattr(milter, "_read", reads)
+    installed = milter.Installed(export, OnFailure.ACCEPT)
+    at = datetime(2024, 4, 3, 7)
+    reasons = [installed.answer(Peer([line(SERVER)]), at)[0].reason for _ in range(2)]
+    assert reasons == [Reason.FAILURE, Reason.ENFORCED]

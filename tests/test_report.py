@@ -20,6 +20,7 @@ from worlds import store_of
 from enforcement import report
 from enforcement.report import ParameterError, RunResult, check_parameters, parse_parameters
 from enforcement.report_index import write_index
+from enforcement.report_parameters import AskedExport
 from enforcement.report_runs import State, all_records, held, plan, read_record, started, write_whole
 from enforcement.spreadsheet import safe_csv
 
@@ -465,3 +466,18 @@ def test_pictures_stand_in_for_charts_without_scripts(replayed: RunResult) -> No
     for caption, picture in pictures:
         assert caption.endswith("?")
         assert base64.b64decode(picture).startswith(b"<svg")
+
+
+@pytest.mark.parametrize(
+    ("given", "compared"),
+    [
+        ({"policy": "gentler"}, ["ninety-days", "gentler"]),  # what it names as its baseline
+        ({"policy": "gentler", "baseline": "none"}, ["gentler"]),
+        ({"policy": "gentler", "baseline": "gentler"}, ["gentler"]),
+        ({"policy": "gentler", "baseline": "stricter"}, ["stricter", "gentler"]),
+    ],
+)
+def test_an_export_is_held_against_the_policy_in_force(given: dict[str, str], compared: list[str]) -> None:
+    asked = check_parameters("06_export", given)
+    assert isinstance(asked, AskedExport)
+    assert asked.compared == compared
