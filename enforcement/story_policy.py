@@ -125,7 +125,7 @@ def differences(policies: Mapping[str, Policy]) -> Piece:
     """Say in words what the policies say differently."""
     rows = what_differs(policies)
     if not rows.height:
-        return said("They say the same." if len(policies) > 1 else "There is one policy only.")
+        return said("They say the same." if len(policies) > 1 else "There is no other policy to hold this one against.")
     return table(rows, name="what_differs", rows=rows.height, note="days on a server's clock")
 
 
