@@ -52,7 +52,7 @@ class _Answer(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standpoint:
+class ExportBasis:
     """What an export rests on: a policy, and the course of every server in the history up to `as_of`."""
 
     as_of: date
@@ -67,7 +67,7 @@ class Standpoint:
         return self.as_of + timedelta(days=self.policy.export.valid_days)
 
 
-def judged_again(logged: pl.DataFrame, point: Standpoint) -> pl.DataFrame:
+def judged_again(logged: pl.DataFrame, point: ExportBasis) -> pl.DataFrame:
     """Judge decisions of one export again: LOGGED with EXPECTED and `agrees`, null where nothing can be told.
 
     Verdict, stage and reason must be the same.
@@ -118,7 +118,7 @@ def _answered(found: State | _Answer, policy: Policy, day: date, minute: int) ->
     return _Answer(decision.verdict, reason, decision.stage)
 
 
-def _asked(logged: pl.DataFrame, point: Standpoint) -> Callable[[str | None, str | None, date], State | _Answer]:
+def _asked(logged: pl.DataFrame, point: ExportBasis) -> Callable[[str | None, str | None, date], State | _Answer]:
     """Gather once what is asked of every decision: what its build proves, who its server is, when its spell began."""
     policy, way = point.policy, point.way
     proven = _proven(logged, point)
@@ -170,7 +170,7 @@ def _asked(logged: pl.DataFrame, point: Standpoint) -> Callable[[str | None, str
     return asked
 
 
-def _proven(logged: pl.DataFrame, point: Standpoint) -> dict[str, dict[str, Any]]:
+def _proven(logged: pl.DataFrame, point: ExportBasis) -> dict[str, dict[str, Any]]:
     """Say what each logged build proves: a target has it from an smtp hop."""
     names = logged["build"].drop_nulls().unique().sort().to_list()
     builds = pl.DataFrame(

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from enforcement.drift import Standpoint
+from enforcement.drift import ExportBasis
 from enforcement.export.calendar import calendar
 from enforcement.export.target import Reason
 from enforcement.fates import EXPIRED, RETRIES, fates
@@ -71,7 +71,7 @@ def weeks_known(as_of: date, first_on: date) -> int:
     return max(0, min(N_WEEKS, ((as_of - first_on).days + 1) // _DAYS))
 
 
-def foreseen(handed: pl.DataFrame, days: Sequence[date], point: Standpoint, senders: Sequence[Sender]) -> pl.DataFrame:
+def foreseen(handed: pl.DataFrame, days: Sequence[date], point: ExportBasis, senders: Sequence[Sender]) -> pl.DataFrame:
     """Say which decisions of an export are to be expected on some days, week by week of those before it: FORESEEN.
 
     Takes the direct hand-overs of the four weeks that end on `as_of`: server_id, build_id, day, messages. Those of the

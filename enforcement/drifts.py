@@ -11,7 +11,7 @@ import polars as pl
 
 from enforcement import drift_volume, shipped
 from enforcement.course import Background, course
-from enforcement.drift import LOGGED, Standpoint, judged_again
+from enforcement.drift import LOGGED, ExportBasis, judged_again
 from enforcement.drift_volume import Band, Why
 from enforcement.export.manifest import serial_day
 from enforcement.export.target import Reason
@@ -181,7 +181,7 @@ def drift(
                 held.append(_unjudged(of_serial))
                 continue
             history = store.history(to_on=made)
-            point = Standpoint(
+            point = ExportBasis(
                 as_of=made,
                 policy=rules,
                 catalogue=background.catalogue,
@@ -241,7 +241,7 @@ def _unjudged(logged: pl.DataFrame) -> pl.DataFrame:
 
 
 def _foreseen(
-    history: History, days: list[date], point: Standpoint, background: Background
+    history: History, days: list[date], point: ExportBasis, background: Background
 ) -> tuple[pl.DataFrame, int] | None:
     """Say what is to be expected on days, and of how many weeks that is known; None: of none."""
     traffic = history.traffic

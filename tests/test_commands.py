@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -199,3 +201,11 @@ def test_a_ledger_that_overlaps_is_refused(store: Path, tmp_path: Path) -> None:
 def test_help_shows_examples() -> None:
     for command in ("sample", "import", "forget", "fleet", "check", "schema", "replay", "explain", "export", "report"):
         assert "Example:" in run(command, "--help").stdout
+
+
+def test_no_command_waits_for_what_only_another_needs() -> None:
+    """Charts, notebooks and compilers are loaded where they are used: each costs every start half a second."""
+    heavy = {"altair", "nbconvert", "papermill", "numba", "Milter", "anywidget"}
+    script = f"import sys, enforcement.__main__; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

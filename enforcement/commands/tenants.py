@@ -7,7 +7,6 @@ import polars as pl
 import typer
 
 from enforcement.commands.options import AsOf, How, Pauses, StorePath, ThePolicy, folder
-from enforcement.tenants import LIST_NAME, reports_on, write_tenants
 from enforcement.terminal import Format, progress, say, show, write_answer
 from enforcement.workbench import DEFAULT_STORE, Setting
 
@@ -27,6 +26,8 @@ def tenants_command(
 
     All that a page needs is in it, and it holds nothing of other organisations.
     """
+    from enforcement.tenants import LIST_NAME, reports_on, write_tenants  # noqa: PLC0415 - half a second, for charts
+
     with progress() as report:
         report("looking at the fleet", 0, 0)
         known = reports_on(policy, Setting(store=store, to_on=as_of, pauses=pauses))
