@@ -58,14 +58,11 @@ class Luck(NamedTuple):
     landing_days: Ints
 
 
-class Way(NamedTuple):
-    """How the servers of a fleet meet a policy: an `Outlook`, as plain arrays.
+class Fleet(NamedTuple):
+    """The servers of an `Outlook`, as plain arrays.
 
     weekdays: of each day; first: of each tenant's servers, and one more at the end; servers: of SERVER; landed:
-    (servers, 2) of LANDED; volume, subject: messages a day, (servers, weekdays). Rows of the pressure: begins;
-    ends, levels: (rows, pieces of like level); starts: (rows, pieces of like stage), shares: (rows, pieces, 2) of
-    mail delayed and lost, piece_before: (rows, days), of the day before each; hits: (rows, runs, 2) days on which mail
-    begins to be delayed or lost, and no longer is.
+    (servers, 2) of LANDED; volume, subject: messages a day, (servers, weekdays).
     """
 
     n_days: int
@@ -76,6 +73,17 @@ class Way(NamedTuple):
     landed: npt.NDArray[Any]
     volume: Floats
     subject: Floats
+
+
+class Way(NamedTuple):
+    """How a fleet meets a policy: what its servers' rows say, those of an outlook's pressure.
+
+    begins: the first day under enforcement; ends, levels: (rows, pieces of like level); starts: (rows, pieces of like
+    stage), shares: (rows, pieces, 2) of mail delayed and lost, piece_before: (rows, days), of the day before each;
+    hits: (rows, runs, 2) days on which mail begins to be delayed or lost, and no longer is.
+    """
+
+    fleet: Fleet
     begins: Ints
     ends: Ints
     levels: Ints

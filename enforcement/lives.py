@@ -57,7 +57,7 @@ def live(way: Way, luck: Luck, patience: Floats) -> tuple[Floats, Ints]:
 
     The last place of these is for those who stay. patience: as from `no_patience`, the same for all policies of a draw.
     """
-    size, of_rows = way.n_days + 1, (len(way.starts), way.starts.shape[1] + 1, _WEEKDAYS)
+    size, of_rows = way.fleet.n_days + 1, (len(way.starts), way.starts.shape[1] + 1, _WEEKDAYS)
     counts = Counts(
         at_risk=np.zeros(size + 1, np.int64),
         tenants=np.zeros((2, size + 1), np.int64),
@@ -66,7 +66,7 @@ def live(way: Way, luck: Luck, patience: Floats) -> tuple[Floats, Ints]:
         gone=np.zeros(size + 1, np.int64),
         mail=np.zeros((size + 1, _WEEKDAYS)),
         harm=np.zeros((2, size + 1, 2, _WEEKDAYS)),
-        entering=np.zeros((1 + way.has_other_risk, *of_rows)),
+        entering=np.zeros((1 + way.fleet.has_other_risk, *of_rows)),
         found=np.empty((6, size)),
     )
     _live(way, luck, patience, counts)
@@ -326,8 +326,8 @@ def _tell(weekdays: Ints, counts: Counts) -> None:
 
 @_compiled_and_kept
 def _live(way: Way, luck: Luck, known: Floats, counts: Counts) -> None:  # noqa: C901, PLR0912, PLR0915 - one loop
-    n_days, has_other_risk, weekdays, first, servers, landed, volume, subject = way[:8]
-    begins, ends, levels, starts, shares, piece_before, hits = way[8:]
+    n_days, has_other_risk, weekdays, first, servers, landed, volume, subject = way.fleet
+    begins, ends, levels, starts, shares, piece_before, hits = way[1:]
     odds, hazard, retiring, factors, multipliers, half_ends, next_update, pauses, bounds, ages = luck
     at_risk, tenants, spans, n_spans, gone, mail, harm, entering, _ = counts
     key, never, size = odds.key, odds.never, n_days + 1

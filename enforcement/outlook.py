@@ -13,7 +13,7 @@ from enforcement.course import Background, Course, course
 from enforcement.fates import DELAYED, EXPIRED, REJECTED, fates
 from enforcement.pauses import grant, still_spans
 from enforcement.policy import NO_POLICY, Phase, Policy
-from enforcement.pressure import FAR, Level, Pressure, Spells, pressure
+from enforcement.pressure import FAR, Level, Pressure, Spells, pressure, replaced
 from enforcement.standing import standings
 from enforcement.standpoint import ROUTES, Standpoint
 
@@ -192,7 +192,7 @@ def outlook(  # noqa: PLR0913 - a policy, and how it is looked at
             same_cohort=np.stack([np.ones_like(is_met), own_cohort == next_cohort]),
             rows=kind * (n_days + 2),
         ),
-        pressure=_met(plan, 0),
+        pressure=_met(plan, 0, np.arange(len(plan.pauses_on))),
         delayed=np.append(fate[:, DELAYED], 0.0),
         lost=np.append(fate[:, REJECTED] + fate[:, EXPIRED], 0.0),
         volume=at.volume.sum(axis=0),
@@ -209,20 +209,23 @@ def paused(of: Outlook, days: int) -> Outlook:
     """Give the same outlook with planned pauses of so many days, as far as the policy grants them."""
     if days == of.pause_days:
         return of
-    return replace(of, pause_days=days, pressure=_met(of.plan, days))
+    changed = np.flatnonzero(of.plan.pauses_on < FAR)
+    return replace(of, pause_days=days, pressure=replaced(of.pressure, changed, _met(of.plan, days, changed)))
 
 
-def _met(plan: Plan, pause_days: int) -> Pressure:
-    """Work out what each way to meet the policy brings by day, with pauses of so many days."""
+def _met(plan: Plan, pause_days: int, rows: Ints) -> Pressure:
+    """Work out what some ways to meet the policy bring by day, with pauses of so many days."""
+    spells, pauses_on = _chosen(plan.spells, rows), plan.pauses_on[rows]
     pauses, which = np.unique(
-        np.stack([plan.spells.still, np.where(pause_days > 0, plan.pauses_on, FAR)]), axis=1, return_inverse=True
+        np.stack([spells.still, np.where(pause_days > 0, pauses_on, FAR)]), axis=1, return_inverse=True
     )
     day = np.arange(plan.still_days.shape[1])
     begins = pauses[1][:, np.newaxis]
     used = day - np.maximum(begins, day - plan.year_days)  # days of pause taken before in the calendar year
     granted = (day >= begins) & (day < begins + pause_days) & (used < plan.quota)
-    spells = replace(plan.spells, still=which.ravel())
-    return pressure(spells, plan.still_days[pauses[0]] | granted, plan.stage_starts, plan.phases)
+    return pressure(
+        replace(spells, still=which.ravel()), plan.still_days[pauses[0]] | granted, plan.stage_starts, plan.phases
+    )
 
 
 def _later(n_days: int, n_kinds: int) -> Spells:

@@ -86,13 +86,27 @@ def pressure(spells: Spells, still_days: Bools, stage_starts: Sequence[int], pha
     of_stage = np.array([LEVEL_OF[phase] for phase in phases])
     is_told = stops | (day >= spells.noticed_from[:, np.newaxis])
     levels = np.where(is_on & ~stops, of_stage[stage], np.where(is_told, Level.NOTICED, Level.NOTHING)).astype(np.int8)
+    return _cut(np.where(is_on & ~stops, stage, ACCEPTED).astype(np.int8), levels)
+
+
+def replaced(met: Pressure, rows: Ints, others: Pressure) -> Pressure:
+    """Give what spells meet with some rows replaced by others.
+
+    >>> still = Spells(begins=np.array([9]), clocks=np.array([0]), noticed_from=np.array([9]), still=np.array([0]))
+    >>> noticed = Spells(begins=np.array([9]), clocks=np.array([0]), noticed_from=np.array([3]), still=np.array([0]))
+    >>> met, other = (pressure(one, np.zeros((1, 5), dtype=bool), (0,), (Phase.REPORT,)) for one in (still, noticed))
+    >>> replaced(met, np.array([0]), other).levels.tolist()
+    [[0, 0, 0, 1, 1]]
+    """
+    stages, levels = met.stages.copy(), met.levels.copy()
+    stages[rows], levels[rows] = others.stages, others.levels
+    return _cut(stages, levels)
+
+
+def _cut(stages: Table, levels: Table) -> Pressure:
     ends = _ends(levels)
-    return Pressure(
-        stages=np.where(is_on & ~stops, stage, ACCEPTED).astype(np.int8),
-        levels=levels,
-        ends=ends,
-        end_levels=np.take_along_axis(levels, ends.T, axis=1).T.astype(np.int64),
-    )
+    end_levels = np.take_along_axis(levels, ends.T, axis=1).T.astype(np.int64)
+    return Pressure(stages=stages, levels=levels, ends=ends, end_levels=end_levels)
 
 
 def _ends(levels: Table) -> Ints:

@@ -112,13 +112,15 @@ def rollout(
 
 def _variants(look: Outlook) -> Callable[[int], Way]:
     """Give the outlook laid out with planned pauses of so many days; each is worked out once."""
-    has_pauses = bool((look.rows[0] != look.rows[1]).any())
+    without = way(look)
+    if (look.rows[0] == look.rows[1]).all():
+        return lambda _: without
 
     @cache
     def of_days(days: int) -> Way:
-        return way(paused(look, days))
+        return way(paused(look, days), without.fleet)
 
-    return lambda days: of_days(days if has_pauses else 0)
+    return of_days
 
 
 def _times(gone: Ints, n: int) -> Floats:

@@ -4,26 +4,39 @@ import numpy as np
 import numpy.typing as npt
 
 from enforcement.chance import Bools, Ints
-from enforcement.life_tables import LANDED, SERVER, Way
+from enforcement.life_tables import LANDED, SERVER, Fleet, Way
 from enforcement.outlook import Outlook
 from enforcement.pressure import ACCEPTED, FAR
 
 
-def way(look: Outlook) -> Way:
-    """Lay out an outlook."""
-    landed, met = look.landed, look.pressure
-    starts, stages, piece_before = pieces(look.pressure.stages, accepted=len(look.delayed) - 1)
+def way(look: Outlook, fleet: Fleet | None = None) -> Way:
+    """Lay out an outlook; a fleet that was laid out for the same one with other pauses is taken as it is."""
+    met = look.pressure
+    starts, stages, piece_before = pieces(met.stages, accepted=len(look.delayed) - 1)
     shares = np.stack([look.delayed, look.lost], axis=1)
     stage = np.where(met.stages == ACCEPTED, len(shares) - 1, met.stages)
-    servers = _table(
-        SERVER, look.since, look.ended, look.seen, look.vulnerable_from, look.risk_from, *look.rows, landed.rows
-    )
     return Way(
+        fleet=fleet or _fleet(look),
+        begins=_plain(look.plan.spells.begins),
+        ends=_plain(met.ends.T),
+        levels=_plain(met.end_levels.T),
+        starts=starts,
+        shares=shares[stages],
+        piece_before=piece_before,
+        hits=np.stack(runs((shares.sum(axis=1) > 0)[stage]), axis=2),
+    )
+
+
+def _fleet(look: Outlook) -> Fleet:
+    landed = look.landed
+    return Fleet(
         n_days=look.n_days,
         has_other_risk=look.has_other_risk,
         weekdays=_plain(look.weekdays),
         first=np.searchsorted(look.tenant, np.arange(look.n_tenants + 1)),
-        servers=servers,
+        servers=_table(
+            SERVER, look.since, look.ended, look.seen, look.vulnerable_from, look.risk_from, *look.rows, landed.rows
+        ),
         landed=_table(
             LANDED,
             landed.ended.T,
@@ -36,13 +49,6 @@ def way(look: Outlook) -> Way:
         ),
         volume=np.array(look.volume.T, order="C"),
         subject=np.array(look.subject.T, order="C"),
-        begins=_plain(look.plan.spells.begins),
-        ends=_plain(met.ends.T),
-        levels=_plain(met.end_levels.T),
-        starts=starts,
-        shares=shares[stages],
-        piece_before=piece_before,
-        hits=np.stack(runs((shares.sum(axis=1) > 0)[stage]), axis=2),
     )
 
 
