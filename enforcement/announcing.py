@@ -20,7 +20,7 @@ from enforcement.names import printable
 from enforcement.policy import Policy
 from enforcement.store import open_store
 from enforcement.whole_folder import files_of, write_folder
-from enforcement.workbench import Setting
+from enforcement.workbench import Setting, ended
 
 _RECORD: Final = "notices.json"  # what an earlier folder of notices is known by
 
@@ -45,7 +45,7 @@ def notices_on(policy: str | Policy, setting: Setting, sent: Path | None) -> Ann
     ledger = read_ledger_of_notices(sent)
     background = setting.background()
     with open_store(setting.store) as store:
-        history = store.history(to_on=setting.to_on)
+        history, setting = ended(store, setting)
         as_of = setting.period(history).to_on
         way = course(history, rules, background)
         coming = calendar(way.spans, history.servers, rules, as_of=as_of)

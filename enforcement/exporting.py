@@ -21,7 +21,7 @@ from enforcement.export.write import RefusedError, export_files, refuse, write_e
 from enforcement.history import History
 from enforcement.replay import Replay
 from enforcement.store import open_store
-from enforcement.workbench import Setting, hash_of, replayed_on, rests_on
+from enforcement.workbench import Setting, ended, hash_of, replayed_on, rests_on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
     """Export a policy as of the last day asked for, or raise ExportError."""
     path = shipped.policy_file(policy)
     with open_store(setting.store) as store:
-        history = store.history(to_on=setting.to_on)
+        history, setting = ended(store, setting)
         as_of = setting.period(history).to_on
         if order.today is not None and as_of > order.today:
             raise ValueError(f"as of {as_of}, after today (a message with a wrong clock? give --as-of {order.today})")

@@ -11,6 +11,8 @@ from worlds import store_of
 
 from enforcement.export.write import ExportError
 from enforcement.exporting import Order, export_policy
+from enforcement.importers.sources import find_sources
+from enforcement.intake import import_sources
 from enforcement.policy_text import parse_policy
 from enforcement.workbench import Setting
 
@@ -158,3 +160,15 @@ def test_a_stage_that_would_come_before_its_notice_refuses_the_export(store: Pat
     made = export_policy(str(policy), setting, Order(out=tmp_path / "out"))
     assert made.relies_on
     assert any(name.startswith("notices/tenants/contoso.example") for name in made.manifest["files"])
+
+
+def test_a_clock_that_starts_after_the_last_mail_is_of_a_later_export(store: Path, tmp_path: Path) -> None:
+    """The last hand-over is of 2024-02-10; Exchange Online has found the server four days later."""
+    report = tmp_path / "report.csv"
+    report.write_text("ServerFQDN,Build,FirstDetectedDate\nmail.late.example,15.0.1497.48,2024-02-14\n")
+    import_sources(store, find_sources(report))
+    made = export_policy("ninety-days", Setting(store=store), Order(out=tmp_path / "out"))
+    assert (made.manifest["as_of"], set(made.calendar["server"])) == ("2024-02-10", {SERVER})
+    later = Setting(store=store, to_on=date(2024, 2, 14))
+    known = export_policy("ninety-days", later, Order(out=tmp_path / "later")).calendar
+    assert known.filter(server="mail.late.example").row(0, named=True)["clock_at_start"] == 1

@@ -185,7 +185,7 @@ def _state(lookup: Lookup, seen: "_Seen", day: date) -> State | Answer:
     if cohort is None or day < cohort.starts_on:
         return seen.accepted(Reason.NO_COHORT)
     calendar = server.calendar.get(cohort.name)
-    if calendar is None:
+    if calendar is None or day < calendar.spell_from_on:
         return seen.accepted(Reason.NEW_DETECTION, cohort.name)
     return State(
         server=str(seen.server),
