@@ -13,7 +13,8 @@ from enforcement.course import Course
 from enforcement.decision import State, Still, decide, still_on
 from enforcement.export.target import Reason
 from enforcement.pauses import still_reasons
-from enforcement.policy import Cohort, Policy, Route
+from enforcement.policy import Cohort, Policy
+from enforcement.received import Route
 from enforcement.schema import BUILDS, SERVERS, Schema
 from enforcement.standing import standings
 from enforcement.verdict import Verdict
@@ -144,7 +145,7 @@ def _asked(logged: pl.DataFrame, point: ExportBasis) -> Callable[[str | None, st
             return _Answer(Verdict.ACCEPT, Reason.NEW_DETECTION)
         key = (row["tenant"], known["product"])
         if key not in cohorts:
-            cohorts[key] = next((each for each in policy.cohorts if each.takes(key[1], key[0])), None)
+            cohorts[key] = policy.cohort_for(known["product"], row["tenant"])
         cohort = cohorts[key]
         if cohort is None or day < cohort.starts_on:
             return _Answer(Verdict.ACCEPT, Reason.NO_COHORT)

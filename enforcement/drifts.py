@@ -16,7 +16,8 @@ from enforcement.drift_volume import Band, Why
 from enforcement.export.manifest import serial_day
 from enforcement.export.target import Reason
 from enforcement.history import History
-from enforcement.policy import Policy, Route
+from enforcement.policy import Policy
+from enforcement.received import Route
 from enforcement.schema import conform, day_number
 from enforcement.store import Store, open_store
 from enforcement.workbench import Setting

@@ -88,7 +88,7 @@ def state_of(seen: Seen, way: Course, policy: Policy, catalogue: Catalogue, at: 
     build = pl.DataFrame([(0, seen.build, str(seen.hop))], schema=BUILDS, orient="row")
     proven = standings(build, catalogue, policy).row(0, named=True)
     server, product = seen.server, proven["product"]
-    cohort = next((cohort for cohort in policy.cohorts if product and cohort.takes(product, server["tenant"])), None)
+    cohort = policy.cohort_for(product, server["tenant"]) if product else None
     still = still_reasons(pl.DataFrame([server], schema=SERVERS), policy, way.granted.pauses)
     return State(
         server=server["server"],

@@ -15,6 +15,7 @@ import pyarrow as pa
 from enforcement.ahead import made_ahead
 from enforcement.importers.batch import Batch, names_and_places
 from enforcement.names import printable, shown
+from enforcement.received import Route
 from enforcement.rounded_times import SUSPECT_SHARE, MinuteZero, Spread
 from enforcement.store_connection import StoreError, registered, transaction
 from enforcement.store_logged import logged_rows, take_decisions, take_started
@@ -22,7 +23,7 @@ from enforcement.store_names import Names
 from enforcement.store_records import ImportRecord, written_options
 from enforcement.store_spool import Days, Rows, Spool, by_day, who
 
-_ROUTES: Final = ("direct", "relayed", "through cloud")  # raw.route
+_ROUTES: Final = tuple(route.value for route in Route)  # in the order of raw.route
 _MINUTE: Final = 60_000_000  # microseconds
 _MINUTES: Final = 60  # of an hour
 _LONGEST_EXCERPT: Final = 200

@@ -50,10 +50,7 @@ def _end(policy: Policy) -> str:
 def _held(servers: pl.DataFrame, policy: Policy, period: Period) -> pl.DataFrame:
     """Keep the vulnerable servers that a cohort takes in, with the cohort's name."""
     shown = worst(present(servers, policy, period)).filter(standing=Standing.VULNERABLE)
-    cohorts = [
-        next((cohort for cohort in policy.cohorts if cohort.takes(product, tenant)), None)
-        for product, tenant in shown.select("product", "tenant").iter_rows()
-    ]
+    cohorts = [policy.cohort_for(product, tenant) for product, tenant in shown.select("product", "tenant").iter_rows()]
     named = [cohort.name if cohort else None for cohort in cohorts]
     started = [bool(cohort and cohort.starts_on <= period.to_on) for cohort in cohorts]
     return shown.with_columns(

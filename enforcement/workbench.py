@@ -24,7 +24,8 @@ from enforcement.fleet import Reckoning, fleet, handed_over, last_days, standing
 from enforcement.history import History, Period
 from enforcement.kept import Kept, key_of
 from enforcement.pauses import read_ledger
-from enforcement.policy import NO_POLICY, Policy, Route
+from enforcement.policy import NO_POLICY, Policy
+from enforcement.received import Route
 from enforcement.replay import Replay, replayed
 from enforcement.schema import PAUSES
 from enforcement.standing import standings

@@ -14,7 +14,8 @@ from enforcement.catalogue import PRODUCTS, Catalogue
 from enforcement.export.calendar import calendar
 from enforcement.history import History
 from enforcement.names import server_name, shown
-from enforcement.policy import Policy, Route
+from enforcement.policy import Policy
+from enforcement.received import Route
 from enforcement.replay import Replay
 from enforcement.schema import BUILDS
 from enforcement.standing import standings
@@ -108,12 +109,8 @@ def with_cohorts(servers: pl.DataFrame, policy: Policy, products: Sequence[str])
 
 
 def _cohorts_of(tenant: str, policy: Policy, products: Sequence[str]) -> list[tuple[str, str]]:
-    found = []
-    for product in products:
-        name = next((cohort.name for cohort in policy.cohorts if cohort.takes(product, tenant)), None)
-        if name is not None:
-            found.append((product, name))
-    return found
+    taken = [(product, policy.cohort_for(product, tenant)) for product in products]
+    return [(product, cohort.name) for product, cohort in taken if cohort is not None]
 
 
 def build_table(builds: pl.DataFrame, policy: Policy, catalogue: Catalogue) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from enforcement.builds import Evidence, Hop
 from enforcement.decision import State, Still, decide, still_on
 from enforcement.policy import Policy
-from enforcement.received import DIRECT, Stamp, read_chain
+from enforcement.received import Route, Stamp, read_chain
 from enforcement.verdict import Reply, Verdict
 
 _CERTIFICATE: Final = "sha256:"
@@ -195,7 +195,7 @@ def _state(lookup: Lookup, seen: "_Seen", day: date) -> State | Answer:
         product=build.product,
         vulnerable_from=build.vulnerable_from,
         rule=build.rule,
-        route=DIRECT,
+        route=Route.DIRECT,
         cohort=cohort.name,
         cohort_starts_on=cohort.starts_on,
         spell_from_on=calendar.spell_from_on,
