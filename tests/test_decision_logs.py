@@ -172,6 +172,20 @@ def test_logs_go_into_the_store_and_out_again(tmp_path: Path) -> None:
         assert opened.builds()["build"].to_list() == ["15.1.2507.6"]
 
 
+def test_a_log_that_has_grown_is_told(tmp_path: Path) -> None:
+    """Imported again with a line more, its first lines count twice, also two that are alike; a later log is none."""
+    store, log = tmp_path / "store", tmp_path / "decisions.log"
+    first = [milter_line(), milter_line(), milter_line(at="2026-11-24T11:00:00Z", server=None, build=None, stage=None)]
+    notes = []
+    for lines in (first, [*first, milter_line(at="2026-11-24T12:00:00Z")], [milter_line(at="2026-11-24T13:00:00Z")]):
+        log.write_text("\n".join(lines) + "\n")
+        (record,) = intake.import_sources(store, find_sources(log)).records
+        notes.append(record.notes)
+    what = "decisions that stand word for word in import 1: 3"
+    why = "they count twice now: of a log that has grown since, `forget` the earlier import"
+    assert notes == [(), (f"{what} ({why})",), ()]
+
+
 def test_a_log_without_decisions_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mainlog"
     path.write_text("2026-11-24 10:37:05 started\n")
