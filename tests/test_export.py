@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from worlds import store_of
+from worlds import run, store_of
 
 from enforcement.export.write import ExportError
 from enforcement.exporting import Order, export_policy
@@ -172,3 +172,26 @@ def test_a_clock_that_starts_after_the_last_mail_is_of_a_later_export(store: Pat
     later = Setting(store=store, to_on=date(2024, 2, 14))
     known = export_policy("ninety-days", later, Order(out=tmp_path / "later")).calendar
     assert known.filter(server="mail.late.example").row(0, named=True)["clock_at_start"] == 1
+
+
+def test_it_says_how_much_mail_servers_leave_out(tmp_path: Path) -> None:
+    """As of 02-10 the last 30 days begin on 01-12: 8 of 12 subject messages are relayed or came through the cloud."""
+    old, table, store = "2024-01-11T10:00,mx.a.example,direct,100", tmp_path / "t.csv", tmp_path / "s"
+    rows = [old, "2024-01-12T10:00,mx.a.example,direct,4", "2024-01-20T10:00,mx.a.example,relayed,5",
+            "2024-02-10T10:00,mx.b.example,through cloud,3"]  # fmt: skip
+    for n_rows, said in (
+        (
+            4,
+            "Of 12 subject messages of the last 30 days 8 (66.7\N{NO-BREAK SPACE}%) did not come direct: mail servers",
+        ),
+        (1, "No message of the last 30 days was subject to the policy."),
+    ):
+        lines = [f"{row},{EX2013}" for row in rows[:n_rows]] + [f"2024-02-10T11:00,mx.c.example,direct,7,{PATCHED}"]
+        table.write_text("\n".join(["sent_at,server,route,messages,build", *lines]))
+        store.unlink(missing_ok=True)
+        import_sources(store, find_sources(table))
+        made = export_policy("ninety-days", Setting(store=store), Order(out=tmp_path / "out"))
+        assert made.left_out.startswith(said)
+    for how in ("table", "json"):
+        done = run("export", "ninety-days", "--store", store, "--out", tmp_path / "out", "--format", how)
+        assert made.left_out in (done.stdout if how == "table" else done.stderr)
