@@ -142,8 +142,8 @@ def _advice(rows: pl.DataFrame, catalogue: Catalogue, policy: Policy, as_of: dat
     known = remedies(catalogue, policy, as_of)
     of_build: dict[str | None, str] = {}
     for build in rows["build"].unique():
-        placed = catalogue.place(Build.parse(build) if build else None)
-        of_build[build] = "; ".join(each.told for each in recommended(placed, known)) or "none: retire the server"
+        found = recommended(Build.parse(build) if build else None, catalogue, known)
+        of_build[build] = "; ".join(each.told for each in found) or "none: retire the server"
     return [of_build[build] for build in rows["build"]]
 
 

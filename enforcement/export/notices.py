@@ -118,7 +118,7 @@ class _Cache:
     def server(self, row: Mapping[str, Any]) -> ServerTold:
         build = row["build"]
         if build not in self._of:
-            self._of[build] = recommended(self._catalogue.place(Build.parse(build)), self._known)
+            self._of[build] = recommended(Build.parse(build), self._catalogue, self._known)
         return ServerTold(
             server=row["server"],
             build=build,
