@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -89,6 +89,14 @@ def test_exims_lines(tmp_path: Path, before: str) -> None:
     assert not rejects
 
 
+def test_an_exim_in_another_zone_is_read_by_the_time_it_decided_by(tmp_path: Path) -> None:
+    """Exim writes the time of its place without a zone unless it is told to; the decision's own time is in UTC."""
+    path = tmp_path / "mainlog"
+    seconds = int(AT.replace(tzinfo=UTC).timestamp())
+    path.write_text(exim_line("2026-11-24 05:37:05 ", f"{OURS} at={seconds}") + "\n" + exim_line() + "\n")
+    assert read(path, is_exim=True) == ([FOUND, FOUND], [])
+
+
 @pytest.mark.parametrize(
     "ours",
     [
@@ -96,7 +104,7 @@ def test_exims_lines(tmp_path: Path, before: str) -> None:
         OURS.replace("enforced", "no_exchange_server"), OURS.replace("2026112301", "1"),
         OURS.replace("reject", "Reject"),
         OURS.replace("mail.contoso.com", "a$b"), OURS.replace("15.1.2507.6", "15.1"), "",
-        OURS.replace(" verdict", "\tverdict"),
+        OURS.replace(" verdict", "\tverdict"), OURS + " at=noon", OURS + " at=99999999999",
     ],
 )  # fmt: skip
 def test_what_looks_like_ours_is_a_reject(tmp_path: Path, ours: str) -> None:

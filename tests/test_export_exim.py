@@ -26,13 +26,14 @@ from enforcement.export.exim_acl import LONGEST_LINE
 from enforcement.export.exim_server import Decided, EximServer, Session, evaluated, exim_server
 from enforcement.export.target import Peer, answer, read_lookup
 from enforcement.export.vectors import line
+from enforcement.importers.decision_logs import read_decision_log
 
 AT = datetime(2024, 4, 1, 13, 30)
 SERVER = "mx8.example"  # blocked all day
 DECISION = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[\d+\] (?:\S{6}-\S{6}-\S\S )?enforcement1 serial=(?P<serial>\S+) "
     r"verdict=(?P<verdict>\S+) reason=(?P<reason>\S+) stage=(?P<stage>\S+) cohort=(?P<cohort>\S+) "
-    r"server=(?P<server>\S+) build=(?P<build>\S+)"
+    r"server=(?P<server>\S+) build=(?P<build>\S+) at=\d+"
 )
 
 
@@ -164,6 +165,20 @@ def test_hostile_names_change_nothing_for_others(running: EximServer) -> None:
         ), (name, new)
         assert new[-1]["server"] == SERVER
         assert SERVER not in {each["server"] for each in new[:-1]}
+
+
+def test_the_log_says_in_utc_when_it_decided(world: World) -> None:
+    """An Exim that writes its log in the time of New York, four or five hours behind: the decision is of now."""
+    now = datetime.now(tz=UTC).replace(tzinfo=None)
+    zone = "tls_advertise_hosts =\ntimezone = America/New_York"
+    with exim_server(world.out, tls=zone, real_clock=True) as server:
+        assert sent(server, [line(SERVER, EX2013, AT)])[0] == 250  # the export has expired long ago
+        written = datetime.fromisoformat(server.log.read_text().splitlines()[-1][:19])
+        (batch,) = read_decision_log(server.log, is_exim=True)
+    assert now - written > timedelta(hours=3)
+    assert batch.decisions is not None
+    (decided_at,) = batch.decisions["decided_at"]
+    assert timedelta(seconds=-1) <= decided_at - now <= timedelta(minutes=2)
 
 
 def test_no_text_of_a_peer_makes_a_line_of_the_log(running: EximServer) -> None:
