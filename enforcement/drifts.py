@@ -172,7 +172,7 @@ def drift(
         ahead: list[pl.DataFrame] = []
         n_weeks = drift_volume.N_WEEKS
         compared: set[date] = set()
-        serial_of = drift_volume.whole_days(logged)
+        serial_of = drift_volume.serial_of_day(logged)
         serials = logged["policy_serial"].unique().sort().to_list()
         for number, serial in enumerate(serials):
             report("judging decisions again", number, len(serials))

@@ -12,6 +12,7 @@ import polars as pl
 from enforcement import shipped
 from enforcement.announcing import read_ledger_of_notices
 from enforcement.catalogue import Catalogue
+from enforcement.export.calendar import last_day
 from enforcement.export.manifest import MANIFEST_NAME, Origin, serial
 from enforcement.export.notice_plan import judge, plan
 from enforcement.export.notices import Known, notice_files
@@ -80,7 +81,7 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         origin = Origin(
             policy=result.policy.name,
             as_of=as_of,
-            valid_days=result.policy.export.valid_days,
+            not_after=last_day(as_of, result.policy),
             revision=order.revision,
             guardrails=result.guardrails.to_dicts(),
             override=order.override,

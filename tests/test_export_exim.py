@@ -21,10 +21,10 @@ from mail_servers import need_exim
 
 from enforcement.builds import Evidence
 from enforcement.export.conformance import Answer, Vector
-from enforcement.export.exim import FAILURE_REPLY, exim_files, table_of
+from enforcement.export.exim import exim_files, table_of
 from enforcement.export.exim_acl import LONGEST_LINE
 from enforcement.export.exim_server import Decided, EximServer, Session, evaluated, exim_server
-from enforcement.export.target import Peer, answer, read_lookup
+from enforcement.export.target import FAILURE_REPLY, Peer, answer, read_lookup
 from enforcement.export.vectors import line
 from enforcement.importers.decision_logs import read_decision_log
 
@@ -277,7 +277,7 @@ def test_missing_and_damaged_files_do_what_the_policy_says(on_failure: str, tmp_
     """In a real Exim: no folder, no meta table, not readable, damaged; loudly in both logs; then whole again."""
     need_exim()
     world = make_world(tmp_path / "world", on_failure=on_failure)
-    wanted = (250, "") if on_failure == "accept" else (450, FAILURE_REPLY.removeprefix("450 "))
+    wanted = (250, "") if on_failure == "accept" else (450, FAILURE_REPLY.text.removeprefix("450 "))
     received = [line(SERVER, EX2013, AT)]
     with exim_server(world.out) as server:
         server.clock.put(AT)

@@ -8,7 +8,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,8 @@ def write(
 ) -> Path:
     """Write an export with these files, as `export` does."""
     origin = Origin(
-        policy="ninety-days", as_of=as_of, valid_days=14, revision=revision, guardrails=[], override=None, run=None,
-        inputs={"traffic": "0" * 64},
+        policy="ninety-days", as_of=as_of, not_after=as_of + timedelta(days=14), revision=revision, guardrails=[],
+        override=None, run=None, inputs={"traffic": "0" * 64},
     )  # fmt: skip
     listed = manifest(files, origin)
     sealed = {ENVELOPE_NAME: envelope(listed, key)} if key else {}

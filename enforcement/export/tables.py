@@ -11,7 +11,7 @@ import polars as pl
 
 from enforcement.builds import Hop
 from enforcement.catalogue import PRODUCTS, Catalogue
-from enforcement.export.calendar import calendar
+from enforcement.export.calendar import calendar, last_day
 from enforcement.history import History
 from enforcement.names import server_name, shown
 from enforcement.policy import Policy
@@ -78,7 +78,7 @@ def tables(
         policy=policy,
         serial=edition.serial,
         as_of=edition.as_of,
-        not_after=edition.as_of + timedelta(days=policy.export.valid_days),
+        not_after=last_day(edition.as_of, policy),
         calendar=calendar(result.course.spans, servers, policy, as_of=edition.as_of),
         servers=with_cohorts(servers, policy, PRODUCTS),
         builds=build_table(history.builds, policy, catalogue),

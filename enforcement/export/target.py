@@ -56,6 +56,8 @@ class Answer:
     stage: int | None = None
 
 
+# What a target defers with while no tables can be trusted, if `on_failure` says so.
+FAILURE_REPLY: Final = Reply(450, "4.3.0", "450 4.3.0 Temporary failure of the enforcement policy; try again later")
 _STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
