@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +10,7 @@ import polars as pl
 
 from enforcement import shipped
 from enforcement.course import course
-from enforcement.export.calendar import calendar
+from enforcement.export.calendar import calendar, last_day
 from enforcement.export.manifest import canonical
 from enforcement.export.notice_plan import Judged, Plan, judge, notice_calendar, plan, read_sent, to_send
 from enforcement.export.notices import FOLDER, Known, notice_files
@@ -20,7 +19,7 @@ from enforcement.names import printable
 from enforcement.policy import Policy
 from enforcement.store import open_store
 from enforcement.whole_folder import files_of, write_folder
-from enforcement.workbench import Setting
+from enforcement.workbench import Setting, ended
 
 _RECORD: Final = "notices.json"  # what an earlier folder of notices is known by
 
@@ -45,7 +44,7 @@ def notices_on(policy: str | Policy, setting: Setting, sent: Path | None) -> Ann
     ledger = read_ledger_of_notices(sent)
     background = setting.background()
     with open_store(setting.store) as store:
-        history = store.history(to_on=setting.to_on)
+        history, setting = ended(store, setting)
         as_of = setting.period(history).to_on
         way = course(history, rules, background)
         coming = calendar(way.spans, history.servers, rules, as_of=as_of)
@@ -53,14 +52,13 @@ def notices_on(policy: str | Policy, setting: Setting, sent: Path | None) -> Ann
         assert planned is not None
         known = Known(history=history, way=way, calendar=coming, catalogue=background.catalogue)
         files = notice_files(known, planned, ledger)
-    last = as_of.toordinal() + rules.export.valid_days
     return Announced(
         planned=planned,
         files=files,
         calendar=notice_calendar(planned, ledger, n_tenants=history.servers["tenant"].n_unique()),
         to_send=to_send(planned, ledger),
         n_told=sum(name.endswith(".md") for name in files) - 1,
-        judged=judge(planned, ledger, not_after=date.fromordinal(last)),
+        judged=judge(planned, ledger, not_after=last_day(as_of, rules)),
     )
 
 

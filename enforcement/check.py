@@ -11,7 +11,8 @@ import polars as pl
 
 from enforcement.builds import Build, Evidence, Hop
 from enforcement.catalogue import PRODUCTS, Catalogue
-from enforcement.policy import NO_POLICY, Cohort, MinimumBuild, Phase, Policy, Route, Rule, Since
+from enforcement.policy import NO_POLICY, Cohort, MinimumBuild, Phase, Policy, Rule, Since
+from enforcement.received import Route
 from enforcement.schema import BUILDS
 from enforcement.standing import standings
 

@@ -171,6 +171,17 @@ def spell_spans(spells: pl.DataFrame, still: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def lasting(spans: pl.DataFrame) -> pl.DataFrame:
+    """Keep the spans of spells that have not ended, SPELL_SPANS: such a spell has a last span without an end.
+
+    >>> spans = pl.DataFrame({"server_id": 1, "cohort": "all", "spell": [1, 2], "until_on": [date(2026, 6, 1), None]})
+    >>> lasting(spans)["spell"].to_list()
+    [2]
+    """
+    of_spell = ["server_id", "cohort", "spell"]
+    return spans.join(spans.filter(pl.col("until_on").is_null()).select(of_spell), on=of_spell, how="semi")
+
+
 def segments(spans: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     """Give for each build of a server the spans of days on which its messages are subject.
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from enforcement.clock import cut_at_stages, stage_minutes
+from enforcement.clock import cut_at_stages, lasting, stage_minutes
 from enforcement.policy import Policy
 
 _KEYS: Final = ["server_id", "cohort"]
@@ -49,8 +49,7 @@ def coming(spans: pl.DataFrame, servers: pl.DataFrame, policy: Policy, *, as_of:
     >>> found.select("clock", "stage", "block", "next_stage", "next_block", "next_on", "days_left").row(0)
     (84, 7, 20, 8, 60, datetime.date(2026, 5, 30), 6)
     """
-    lasting = spans.filter(pl.col("until_on").is_null()).select(*_KEYS, "spell")
-    mine = spans.join(lasting, on=[*_KEYS, "spell"], how="semi")
+    mine = lasting(spans)
     cut = cut_at_stages(mine, policy)
     is_on = (pl.col("from_on") <= as_of) & (pl.col("until_on").is_null() | (pl.col("until_on") > as_of))
     now = cut.filter(is_on).with_columns(

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from typing import Any, Final, NamedTuple
+from datetime import date, datetime, time
+from typing import Any, Final
 
 import polars as pl
 
 from enforcement.builds import Evidence, Hop
 from enforcement.catalogue import Catalogue
+from enforcement.clock import lasting
 from enforcement.course import Course
 from enforcement.decision import State, Still, decide, still_on
-from enforcement.export.target import Reason
+from enforcement.export.calendar import last_day
+from enforcement.export.target import Answer, Reason
 from enforcement.pauses import still_reasons
-from enforcement.policy import Cohort, Policy, Route
+from enforcement.policy import Cohort, Policy
+from enforcement.received import Route
 from enforcement.schema import BUILDS, SERVERS, Schema
 from enforcement.standing import standings
 from enforcement.verdict import Verdict
@@ -43,14 +46,6 @@ EXPECTED: Final[Schema] = {
 _NO_CALENDAR: Final = (Reason.NEW_DETECTION, Reason.NO_COHORT)
 
 
-class _Answer(NamedTuple):
-    """What a target should have said."""
-
-    verdict: Verdict
-    reason: Reason
-    stage: int | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportBasis:
     """What an export rests on: a policy, and the course of every server in the history up to `as_of`."""
@@ -64,7 +59,7 @@ class ExportBasis:
     @property
     def not_after(self) -> date:
         """The last day on which the export decides anything."""
-        return self.as_of + timedelta(days=self.policy.export.valid_days)
+        return last_day(self.as_of, self.policy)
 
 
 def judged_again(logged: pl.DataFrame, point: ExportBasis) -> pl.DataFrame:
@@ -73,19 +68,19 @@ def judged_again(logged: pl.DataFrame, point: ExportBasis) -> pl.DataFrame:
     Verdict, stage and reason must be the same.
     """
     asked = _asked(logged, point)
-    known: dict[tuple[str | None, str | None, date], State | _Answer] = {}
+    known: dict[tuple[str | None, str | None, date], State | Answer] = {}
     rows: list[tuple[str | None, str | None, int | None]] = []
     for server, build, day, minute, verdict, reason in logged.select(
         "server", "build", "day", "minute", "verdict", "reason"
     ).iter_rows():
         if not point.as_of < day <= point.not_after:
             outside = Reason.EXPIRED if day > point.as_of else Reason.NOT_YET_VALID
-            answer = _Answer(Verdict.ACCEPT, outside)
+            answer = _accepted(outside)
         elif reason == Reason.FAILURE:
             rows.append((None, None, None))
             continue
         elif reason == Reason.NOT_DIRECT:  # the log does not say whose it was; it may be so
-            answer = _Answer(Verdict.ACCEPT, Reason.NOT_DIRECT)
+            answer = _accepted(Reason.NOT_DIRECT)
             if verdict == Verdict.ACCEPT:
                 rows.append((None, None, None))
                 continue
@@ -110,15 +105,19 @@ def _class_of(name: str) -> pl.Expr:
     return pl.col(name).replace(dict.fromkeys(map(str, _NO_CALENDAR), str(Reason.NEW_DETECTION)))
 
 
-def _answered(found: State | _Answer, policy: Policy, day: date, minute: int) -> _Answer:
-    if isinstance(found, _Answer):
+def _accepted(reason: Reason) -> Answer:
+    return Answer(verdict=Verdict.ACCEPT, reason=reason)
+
+
+def _answered(found: State | Answer, policy: Policy, day: date, minute: int) -> Answer:
+    if isinstance(found, Answer):
         return found
     decision = decide(found, policy, datetime.combine(day, time(0, minute)))
     reason = Reason.STANDING_STILL if still_on(found, day) else Reason.ENFORCED
-    return _Answer(decision.verdict, reason, decision.stage)
+    return Answer(verdict=decision.verdict, reason=reason, stage=decision.stage)
 
 
-def _asked(logged: pl.DataFrame, point: ExportBasis) -> Callable[[str | None, str | None, date], State | _Answer]:
+def _asked(logged: pl.DataFrame, point: ExportBasis) -> Callable[[str | None, str | None, date], State | Answer]:
     """Gather once what is asked of every decision: what its build proves, who its server is, when its spell began."""
     policy, way = point.policy, point.way
     proven = _proven(logged, point)
@@ -127,30 +126,28 @@ def _asked(logged: pl.DataFrame, point: ExportBasis) -> Callable[[str | None, st
     still: dict[int, list[Still]] = {}
     for server_id, *span in still_reasons(servers.select(*SERVERS), policy, way.granted.pauses).iter_rows():
         still.setdefault(server_id, []).append(Still(*span))
-    lasting = way.spans.filter(pl.col("until_on").is_null()).select("server_id", "cohort", "spell")
-    spans = way.spans.join(lasting, on=["server_id", "cohort", "spell"], how="semi")
-    first = spans.group_by("server_id", "cohort").agg(pl.col("from_on").min())
+    first = lasting(way.spans).group_by("server_id", "cohort").agg(pl.col("from_on").min())
     begun = {(server_id, cohort): from_on for server_id, cohort, from_on in first.iter_rows()}
     cohorts: dict[tuple[str, str], Cohort | None] = {}
 
-    def asked(server: str | None, build: str | None, day: date) -> State | _Answer:
+    def asked(server: str | None, build: str | None, day: date) -> State | Answer:
         known = proven.get(build) if build is not None else None
         if build is None or known is None or known["evidence"] in (Evidence.UNKNOWN, Evidence.CLOUD):
-            return _Answer(Verdict.ACCEPT, Reason.UNKNOWN_BUILD)
+            return _accepted(Reason.UNKNOWN_BUILD)
         if known["vulnerable_from"] is None or day < known["vulnerable_from"]:
-            return _Answer(Verdict.ACCEPT, Reason.NOT_VULNERABLE)
+            return _accepted(Reason.NOT_VULNERABLE)
         row = rows.get(server) if server is not None else None
         if row is None:
-            return _Answer(Verdict.ACCEPT, Reason.NEW_DETECTION)
+            return _accepted(Reason.NEW_DETECTION)
         key = (row["tenant"], known["product"])
         if key not in cohorts:
-            cohorts[key] = next((each for each in policy.cohorts if each.takes(key[1], key[0])), None)
+            cohorts[key] = policy.cohort_for(known["product"], row["tenant"])
         cohort = cohorts[key]
         if cohort is None or day < cohort.starts_on:
-            return _Answer(Verdict.ACCEPT, Reason.NO_COHORT)
+            return _accepted(Reason.NO_COHORT)
         from_on = begun.get((row["server_id"], cohort.name))
         if from_on is None:
-            return _Answer(Verdict.ACCEPT, Reason.NEW_DETECTION)
+            return _accepted(Reason.NEW_DETECTION)
         return State(
             server=row["server"],
             tenant=row["tenant"],

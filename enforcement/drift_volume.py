@@ -255,7 +255,7 @@ def _names(value: object) -> list[str]:
     return value if isinstance(value, list) else []
 
 
-def whole_days(logged: pl.DataFrame) -> dict[date, int]:
+def serial_of_day(logged: pl.DataFrame) -> dict[date, int]:
     """Give each day with decisions the serial of the export that decided most of it. Takes LOGGED."""
     most = (
         logged.filter(pl.col("policy_serial").is_not_null())

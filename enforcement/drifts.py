@@ -16,7 +16,8 @@ from enforcement.drift_volume import Band, Why
 from enforcement.export.manifest import serial_day
 from enforcement.export.target import Reason
 from enforcement.history import History
-from enforcement.policy import Policy, Route
+from enforcement.policy import Policy
+from enforcement.received import Route
 from enforcement.schema import conform, day_number
 from enforcement.store import Store, open_store
 from enforcement.workbench import Setting
@@ -171,7 +172,7 @@ def drift(
         ahead: list[pl.DataFrame] = []
         n_weeks = drift_volume.N_WEEKS
         compared: set[date] = set()
-        serial_of = drift_volume.whole_days(logged)
+        serial_of = drift_volume.serial_of_day(logged)
         serials = logged["policy_serial"].unique().sort().to_list()
         for number, serial in enumerate(serials):
             report("judging decisions again", number, len(serials))

@@ -15,7 +15,7 @@ from enforcement.history import History
 from enforcement.names import server_name, shown
 from enforcement.pauses import still_reasons
 from enforcement.policy import Cohort, Policy, Since, Window
-from enforcement.remedies import of_the_nearest_kind, remedies
+from enforcement.remedies import recommended, remedies
 from enforcement.schema import BUILDS, SERVERS
 from enforcement.standing import standings
 from enforcement.verdict import Verdict
@@ -88,7 +88,7 @@ def state_of(seen: Seen, way: Course, policy: Policy, catalogue: Catalogue, at: 
     build = pl.DataFrame([(0, seen.build, str(seen.hop))], schema=BUILDS, orient="row")
     proven = standings(build, catalogue, policy).row(0, named=True)
     server, product = seen.server, proven["product"]
-    cohort = next((cohort for cohort in policy.cohorts if product and cohort.takes(product, server["tenant"])), None)
+    cohort = policy.cohort_for(product, server["tenant"]) if product else None
     still = still_reasons(pl.DataFrame([server], schema=SERVERS), policy, way.granted.pauses)
     return State(
         server=server["server"],
@@ -199,11 +199,11 @@ def _which_stage(case: Case) -> str:
 
 
 def _what_ends_it(case: Case) -> str:
-    known = remedies(case.catalogue, case.policy, case.at.date(), hop=case.seen.hop)
-    fixing = [each.release for each in of_the_nearest_kind(case.placed, known)]
+    known = remedies(case.catalogue, case.policy, case.at.date())
+    found = recommended(Build.parse(case.seen.build) if case.seen.build else None, case.catalogue, known)
     install = (
-        f"install {fixing[0].name} ({fixing[0].build}) or later; the newest is {fixing[-1].name} ({fixing[-1].build})"
-        if fixing
+        f"install {'; or '.join(each.told for each in found)}"
+        if found
         else "no public build of that day is accepted: retire the server or take it out of the mail path"
     )
     return (

@@ -1,16 +1,18 @@
 """A policy exported from a store: judged, announced, written for every target, signed."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
 from enforcement import shipped
 from enforcement.announcing import read_ledger_of_notices
 from enforcement.catalogue import Catalogue
+from enforcement.export.calendar import last_day
 from enforcement.export.manifest import MANIFEST_NAME, Origin, serial
 from enforcement.export.notice_plan import judge, plan
 from enforcement.export.notices import Known, notice_files
@@ -18,10 +20,15 @@ from enforcement.export.signing import read_signing_key
 from enforcement.export.tables import Edition, Tables, read_identities, tables
 from enforcement.export.vectors import Oracle
 from enforcement.export.write import RefusedError, export_files, refuse, write_export
-from enforcement.history import History
+from enforcement.history import History, Period
+from enforcement.pieces import share
+from enforcement.received import Route
 from enforcement.replay import Replay
 from enforcement.store import open_store
-from enforcement.workbench import Setting, hash_of, replayed_on, rests_on
+from enforcement.volume import subject_by_route
+from enforcement.workbench import Setting, ended, hash_of, replayed_on, rests_on
+
+_LOOKED_BACK_DAYS: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +54,26 @@ class Exported:
     calendar: pl.DataFrame
     replay: Replay
     relies_on: tuple[str, ...]  # notices that are supposed to have gone out
+    subject: Mapping[str, int]  # messages of the last 30 days, by route
+
+    @property
+    def left_out(self) -> str:
+        """Say how much of what the policy would touch does not come direct, and is accepted."""
+        n = sum(self.subject.values())
+        if not n:
+            return f"No message of the last {_LOOKED_BACK_DAYS} days was subject to the policy."
+        away = n - self.subject.get(Route.DIRECT, 0)
+        return (
+            f"Of {n:,} subject messages of the last {_LOOKED_BACK_DAYS} days {away:,} ({share(away, n)}) did not come "
+            "direct: mail servers accept such mail."
+        )
 
 
 def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
     """Export a policy as of the last day asked for, or raise ExportError."""
     path = shipped.policy_file(policy)
     with open_store(setting.store) as store:
-        history = store.history(to_on=setting.to_on)
+        history, setting = ended(store, setting)
         as_of = setting.period(history).to_on
         if order.today is not None and as_of > order.today:
             raise ValueError(f"as of {as_of}, after today (a message with a wrong clock? give --as-of {order.today})")
@@ -61,7 +81,7 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         origin = Origin(
             policy=result.policy.name,
             as_of=as_of,
-            valid_days=result.policy.export.valid_days,
+            not_after=last_day(as_of, result.policy),
             revision=order.revision,
             guardrails=result.guardrails.to_dicts(),
             override=order.override,
@@ -71,6 +91,8 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         refuse(result, origin)
         edition = Edition(as_of, serial(as_of, order.revision))
         known = tables(result, history, setting.background().catalogue, edition, _identities(order.identities))
+        lately = Period(as_of - timedelta(days=_LOOKED_BACK_DAYS - 1), as_of)
+        subject = subject_by_route(history.traffic, result.course.pairs, result.policy, lately)
         told = _announced(result, history, known, order, setting.background().catalogue)
     key = None if order.key is None else read_signing_key(order.key)
     oracle = Oracle(
@@ -89,6 +111,7 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         calendar=known.calendar,
         replay=result,
         relies_on=told.relies_on,
+        subject=subject,
     )
 
 

@@ -14,7 +14,8 @@ import polars as pl
 import pyarrow as pa
 
 from enforcement.history import Period, Traffic, steps_reached
-from enforcement.policy import MOST_DAYS, Policy, Route, Window
+from enforcement.policy import MOST_DAYS, Policy, Window
+from enforcement.received import Route
 from enforcement.schema import (
     EXPOSURE_BY_SERVER,
     conform,

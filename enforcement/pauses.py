@@ -104,6 +104,24 @@ def _joined(days: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def pause_days(pauses: pl.DataFrame, year: int, *, until: date | None = None) -> Counter[str]:
+    """Count the days of a calendar year that each tenant was granted, all of them or those until a day. Takes PAUSES.
+
+    >>> pauses = pl.DataFrame({"tenant": ["t"], "from": [date(2025, 12, 30)], "days": [5]})
+    >>> [pause_days(pauses, year)["t"] for year in (2025, 2026)]
+    [2, 3]
+    >>> pause_days(pauses, 2026, until=date(2026, 1, 1))["t"]
+    1
+    """
+    counted: Counter[str] = Counter()
+    end = min(until or date.max, date(year, 12, 31))
+    for tenant, begins, days in pauses.select("tenant", "from", "days").iter_rows():
+        first = max(begins, date(year, 1, 1))
+        last = min(begins + timedelta(days=days - 1), end)
+        counted[tenant] += max((last - first).days + 1, 0)
+    return counted
+
+
 def still_reasons(servers: pl.DataFrame, policy: Policy, pauses: pl.DataFrame) -> pl.DataFrame:
     """Give each pause and exemption of each server with its reason: columns of STILL_SPANS and `why`; they may meet.
 

@@ -28,19 +28,12 @@ from enforcement.policy_values import (
     distinct,
     problem,
 )
+from enforcement.received import Route
 from enforcement.verdict import Held
 
 SCHEMA_VERSION: Final = 1
 NO_POLICY: Final = "none"  # the baseline under which nothing is enforced
 MOST_DAYS: Final = 400  # of all stages together: what counts of exposure reach to
-
-
-class Route(StrEnum):
-    """How a hand-over reached the service."""
-
-    DIRECT = "direct"
-    RELAYED = "relayed"
-    THROUGH_CLOUD = "through cloud"
 
 
 class Since(StrEnum):
@@ -394,6 +387,10 @@ class Policy(BaseModel):
             else:
                 found.append(Phase.THROTTLE if stage.throttle else Phase.REPORT)
         return tuple(found)
+
+    def cohort_for(self, product: str, tenant: str) -> Cohort | None:
+        """Give the first cohort that takes in builds of a product that a tenant runs, whether it has started or not."""
+        return next((cohort for cohort in self.cohorts if cohort.takes(product, tenant)), None)
 
     def stage_at(self, clock: int) -> int:
         """Give the index, from 0, of the stage that a clock has reached: the last that starts at or before it."""

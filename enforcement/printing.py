@@ -203,6 +203,7 @@ def exported(made: Exported, how: Format) -> None:
     for told in made.replay.unmatched:
         say(told)
     if how is not Format.TABLE:
+        say(made.left_out)
         write_answer(made.calendar, made.manifest, how)
         return
     manifest = made.manifest
@@ -211,6 +212,7 @@ def exported(made: Exported, how: Format) -> None:
         f"valid from {manifest['valid_from']} to {manifest['not_after']}"
     )
     answer(f"{made.calendar['server'].n_unique():,} servers under enforcement in the calendar")
+    answer(made.left_out)
     for told in made.relies_on:
         answer(told)
     if manifest["override"]:

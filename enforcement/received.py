@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
@@ -13,10 +14,19 @@ from enforcement.builds import Build, Hop
 from enforcement.names import excerpt, printable, server_name, shown
 from enforcement.received_time import seconds_of
 
-DIRECT: Final = "direct"
-RELAYED: Final = "relayed"
-THROUGH_CLOUD: Final = "through cloud"
 
+class Route(StrEnum):
+    """How a hand-over reached the service."""
+
+    DIRECT = "direct"
+    RELAYED = "relayed"
+    THROUGH_CLOUD = "through cloud"
+
+
+# One look-up less for each mail.
+_DIRECT: Final = Route.DIRECT.value
+_RELAYED: Final = Route.RELAYED.value
+_THROUGH_CLOUD: Final = Route.THROUGH_CLOUD.value
 _SMTP: Final = Hop.SMTP
 _MAPI: Final = Hop.MAPI
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - times are UTC and naive throughout
@@ -176,14 +186,14 @@ def _hops(lines: Sequence[str]) -> list[HopLine]:
 
 def _hand_over(lines: Sequence[str], hops: Sequence[HopLine], where: str = "") -> HandOver | Rejected:
     """Find the hand-over among the lines that nobody of the service wrote."""
-    route = RELAYED
+    route = _RELAYED
     for line, stamp, seconds in hops:
         if stamp.is_cloud:
-            route = THROUGH_CLOUD
+            route = _THROUGH_CLOUD
         elif stamp.hop is _SMTP:
             if seconds is None or not stamp.is_usable:
                 return _unusable(line, stamp)
-            return HandOver(stamp, seconds, DIRECT if line is lines[0] else route)
+            return HandOver(stamp, seconds, _DIRECT if line is lines[0] else route)
     if not lines:
         return Rejected(f"no Received line{where}", "")
     for line, stamp, _ in hops:

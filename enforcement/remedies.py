@@ -6,8 +6,8 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from enforcement.builds import Hop
-from enforcement.catalogue import PRODUCTS, Catalogue, Placed, Release
+from enforcement.builds import Build, Hop
+from enforcement.catalogue import PRODUCTS, Catalogue, Release
 from enforcement.policy import Policy
 from enforcement.schema import BUILDS
 from enforcement.standing import standings
@@ -35,11 +35,11 @@ class Remedy:
         return f"{self}{until}"
 
 
-def remedies(catalogue: Catalogue, policy: Policy, day: date, *, hop: Hop = Hop.MAPI) -> tuple[Remedy, ...]:
+def remedies(catalogue: Catalogue, policy: Policy, day: date) -> tuple[Remedy, ...]:
     """List the public releases that a policy's rules accept on a day, in order of build.
 
-    A release is judged as a kind of hop would show it. On `mapi` hops every update shows, so what is accepted there
-    is accepted on any hop; on `smtp` hops a release may be accepted only because what it misses does not show.
+    A release is judged as a `mapi` hop would show it: every update shows there, so what is accepted there is accepted
+    on any hop. On `smtp` hops a release may be accepted only because what it misses does not show.
 
     >>> from enforcement.shipped import load_catalogue, load_policy
     >>> found = remedies(load_catalogue(), load_policy("ninety-days"), date(2024, 1, 15))
@@ -47,7 +47,7 @@ def remedies(catalogue: Catalogue, policy: Policy, day: date, *, hop: Hop = Hop.
     ['15.1.2507.34', '15.1.2507.35']
     """
     public = [release for release in catalogue.releases if release.is_public and release.released_on <= day]
-    rows = [(number, str(release.build), str(hop)) for number, release in enumerate(public)]
+    rows = [(number, str(release.build), str(Hop.MAPI)) for number, release in enumerate(public)]
     builds = pl.DataFrame(rows, schema=BUILDS, orient="row")
     vulnerable_from = standings(builds, catalogue, policy)["vulnerable_from"].to_list()
     return tuple(
@@ -61,40 +61,24 @@ def remedies(catalogue: Catalogue, policy: Policy, day: date, *, hop: Hop = Hop.
     )
 
 
-def of_the_nearest_kind(placed: Placed, known: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
-    """Keep the remedies of a build's own line, else those of its product, else those of the newest product.
-
-    >>> from enforcement.builds import Build
-    >>> from enforcement.shipped import load_catalogue, load_policy
-    >>> known = remedies(load_catalogue(), load_policy("ninety-days"), date(2024, 1, 15))
-    >>> placed = load_catalogue().place(Build.parse("15.1.2507.6"))
-    >>> [each.release.name for each in of_the_nearest_kind(placed, known)]
-    ['Exchange Server 2016 CU23 Oct23SU', 'Exchange Server 2016 CU23 Nov23SU']
-    """
-    own = tuple(each for each in known if each.release.product == placed.product)
-    of_line = tuple(each for each in own if each.release.line == placed.line)
-    newest = known[-1].release.product if known else None  # they come in order of build
-    return of_line or own or tuple(each for each in known if each.release.product == newest)
-
-
-def recommended(placed: Placed, known: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
+def recommended(build: Build | None, catalogue: Catalogue, known: Sequence[Remedy]) -> tuple[Remedy, ...]:
     """Give the nearest lasting remedy in each line of a build's product; if it has none, what to move to.
 
     Of a line's releases that are accepted longest, as far as is known, it is the lowest: what is accepted today may
-    miss an update whose days have not run out. Nothing below what the build proves is named. To move to is the newest
-    line of each later product, of those in support if there are any.
+    miss an update whose days have not run out. Nothing below what the build proves is named, or below a build that is
+    newer than all releases of its line. To move to is the newest line of each later product, of those in support if
+    there are any.
 
-    >>> from enforcement.builds import Build
     >>> from enforcement.shipped import load_catalogue, load_policy
-    >>> known = remedies(load_catalogue(), load_policy("ninety-days"), date(2024, 1, 15))
-    >>> placed = load_catalogue().place(Build.parse("15.2.1118.7"))
-    >>> [each.release.name for each in recommended(placed, known)]
+    >>> catalogue = load_catalogue()
+    >>> known = remedies(catalogue, load_policy("ninety-days"), date(2024, 1, 15))
+    >>> [each.release.name for each in recommended(Build.parse("15.2.1118.7"), catalogue, known)]
     ['Exchange Server 2019 CU12 Nov23SU', 'Exchange Server 2019 CU13 Nov23SU']
-    >>> placed = load_catalogue().place(Build.parse("15.0.1497.2"))
-    >>> [each.release.name for each in recommended(placed, known)]
+    >>> [each.release.name for each in recommended(Build.parse("15.0.1497.2"), catalogue, known)]
     ['Exchange Server 2016 CU23 Nov23SU', 'Exchange Server 2019 CU13 Nov23SU']
     """
-    floor = placed.release.build if placed.release else None
+    placed = catalogue.place(build)
+    floor = placed.release.build if placed.release else build
     own = [
         each
         for each in known

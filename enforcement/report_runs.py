@@ -1,4 +1,4 @@
-"""Runs of reports: what each rests on, its record, and the index of them all."""
+"""Runs of reports: what each rests on, its folder and record, and the page of one that could not write its own."""
 
 import base64
 import fcntl

@@ -10,9 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from enforcement.builds import Build
 from enforcement.catalogue import PRODUCTS
 from enforcement.names import shown
-from enforcement.received import DIRECT, RELAYED, THROUGH_CLOUD
+from enforcement.received import Route
 
-_ROUTES = (DIRECT, RELAYED, THROUGH_CLOUD)
 _MOST_PER_WEEK = 10.0  # more often than daily is no rate of patching
 
 
@@ -31,8 +30,8 @@ def _are_products(shares: Mapping[str, float]) -> Mapping[str, float]:
 
 def _are_routes(shares: Mapping[str, float]) -> Mapping[str, float]:
     for name in shares:
-        if name not in _ROUTES:
-            raise ValueError(f"unknown route {shown(name)} (known: {', '.join(_ROUTES)})")
+        if name not in tuple(Route):
+            raise ValueError(f"unknown route {shown(name)} (known: {', '.join(Route)})")
     return shares
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from enforcement.builds import Build, Evidence
 from enforcement.chance import Floats, Ints
 from enforcement.history import History
-from enforcement.policy import Route
+from enforcement.received import Route
 from enforcement.schema import day_number
 
 _THURSDAY: Final = 3  # 1970-01-01 was one; Monday is 0

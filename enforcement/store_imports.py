@@ -1,6 +1,6 @@
 """What an import writes: one source, all of it or nothing, known by its content and options."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +15,15 @@ import pyarrow as pa
 from enforcement.ahead import made_ahead
 from enforcement.importers.batch import Batch, names_and_places
 from enforcement.names import printable, shown
+from enforcement.received import Route
 from enforcement.rounded_times import SUSPECT_SHARE, MinuteZero, Spread
 from enforcement.store_connection import StoreError, registered, transaction
-from enforcement.store_logged import logged_rows, take_decisions, take_started
+from enforcement.store_logged import decided_twice, logged_rows, take_decisions, take_started
 from enforcement.store_names import Names
 from enforcement.store_records import ImportRecord, written_options
 from enforcement.store_spool import Days, Rows, Spool, by_day, who
 
-_ROUTES: Final = ("direct", "relayed", "through cloud")  # raw.route
+_ROUTES: Final = tuple(route.value for route in Route)  # in the order of raw.route
 _MINUTE: Final = 60_000_000  # microseconds
 _MINUTES: Final = 60  # of an hour
 _LONGEST_EXCERPT: Final = 200
@@ -90,6 +91,7 @@ def add_batches(  # noqa: PLR0913 - the parts of one import
                     *_note_of_minutes(arrived, is_known=rounded_to is not None),
                     *_note_of_tenants(n_other_tenant),
                     *_note_of_overlap(overlap, sources),
+                    *_note_of_decisions(*decided_twice(connection, import_id)),
                 )
             ),
         )
@@ -291,6 +293,20 @@ def _note_of_overlap(overlap: int, sources: str) -> Iterator[str]:
         yield f"days of servers that were already there from {sources}: {overlap:,} (the same mail may now count twice)"
 
 
+def _note_of_decisions(n_twice: int, others: Sequence[int]) -> Iterator[str]:
+    if n_twice:
+        yield (
+            f"decisions that stand word for word in {_named(others)}: {n_twice:,} (they count twice now: of a log that"
+            " has grown since, `forget` the earlier import)"
+        )
+
+
+def _named(import_ids: Sequence[int]) -> str:
+    more = f" and {len(import_ids) - _SHOWN_IMPORTS} more" if len(import_ids) > _SHOWN_IMPORTS else ""
+    ids = ", ".join(str(import_id) for import_id in import_ids[:_SHOWN_IMPORTS])
+    return f"import{'s' if len(import_ids) > 1 else ''} {ids}{more}"
+
+
 def _overlap(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int, str]:
     """Count the days of servers in an import that are there from others too, and name the imports that hold them."""
     others = connection.execute("select 1 from raw.handover_days where import_id <> ? limit 1", [import_id])
@@ -308,11 +324,7 @@ def _overlap(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int
         {"import_id": import_id},
     ).fetchall()
     n_days, import_ids = rows[0]
-    if not n_days:
-        return 0, ""
-    more = f" and {len(import_ids) - _SHOWN_IMPORTS} more" if len(import_ids) > _SHOWN_IMPORTS else ""
-    ids = ", ".join(str(import_id) for import_id in import_ids[:_SHOWN_IMPORTS])
-    return n_days, f"import{'s' if len(import_ids) > 1 else ''} {ids}{more}"
+    return (n_days, _named(import_ids)) if n_days else (0, "")
 
 
 def _write_record(

@@ -50,10 +50,7 @@ def _end(policy: Policy) -> str:
 def _held(servers: pl.DataFrame, policy: Policy, period: Period) -> pl.DataFrame:
     """Keep the vulnerable servers that a cohort takes in, with the cohort's name."""
     shown = worst(present(servers, policy, period)).filter(standing=Standing.VULNERABLE)
-    cohorts = [
-        next((cohort for cohort in policy.cohorts if cohort.takes(product, tenant)), None)
-        for product, tenant in shown.select("product", "tenant").iter_rows()
-    ]
+    cohorts = [policy.cohort_for(product, tenant) for product, tenant in shown.select("product", "tenant").iter_rows()]
     named = [cohort.name if cohort else None for cohort in cohorts]
     started = [bool(cohort and cohort.starts_on <= period.to_on) for cohort in cohorts]
     return shown.with_columns(
@@ -177,8 +174,8 @@ def remarks(found: Sequence[Lint]) -> Piece:
     return listed([said("{key}: {b_message}.", key=lint.key, b_message=lint.message) for lint in found])
 
 
-def sign_off(manifest: Mapping[str, Any], calendar: pl.DataFrame, policy: Policy, folder: str) -> Piece:
-    """Say what was exported, for how many servers, and how long it holds."""
+def sign_off(manifest: Mapping[str, Any], calendar: pl.DataFrame, policy: Policy, folder: str, left_out: str) -> Piece:
+    """Say what was exported, for how many servers, how long it holds, and what mail servers leave out."""
     piece = said(
         "{b_name} is exported to {folder} for {b_servers} of {tenants}. It holds from {first} to {last}; whoever "
         "carries it out must accept everything afterwards, until a newer export comes.",
@@ -193,7 +190,7 @@ def sign_off(manifest: Mapping[str, Any], calendar: pl.DataFrame, policy: Policy
         [said("Guardrails were overridden: {b_why}.", b_why=manifest["override"])] if manifest["override"] else []
     )
     top = Piece(piece.html.replace("<p>", '<p class="answer">', 1), piece.text)
-    return together([top, *overridden])
+    return together([top, said("{told}", told=left_out), *overridden])
 
 
 def signature(manifest: Mapping[str, Any]) -> Piece:
@@ -215,7 +212,7 @@ def signature(manifest: Mapping[str, Any]) -> Piece:
 def export_figures(manifest: Mapping[str, Any], calendar: pl.DataFrame) -> Piece:
     """Give the figures of an export: whom it holds, and what comes soon."""
     first = _first_day(manifest)
-    now = calendar.filter(pl.col("from_on") <= first).unique("server", keep="first", maintain_order=True)
+    now = calendar.filter(pl.col("from_on") <= first)
     soon = coming(manifest, calendar).filter(pl.col("enters_on") < first + timedelta(days=_SOON_DAYS))
     n_servers = calendar["server"].n_unique()
     lossy = now.filter((pl.col("block") > 0) & pl.col("running"))["server"].n_unique()

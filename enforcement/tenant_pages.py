@@ -198,15 +198,21 @@ def _pausing(of: TenantReports, tenant: str) -> Piece:
     if of.policy.pause is None or not of.policy.pause.days_per_year:
         return said("This policy grants no pauses.")
     return said(
-        "You may ask for up to {quota} days of pause a calendar year. In {year}, {used} were used until {day} and "
-        "{b_left} are left. In a pause no mail is delayed or refused and the clock stands still; then it goes on where "
-        "it stood.",
+        "You may ask for up to {quota} days of pause a calendar year. In {year}, {used} were used until {day}{ahead} "
+        "and {b_left} are left. In a pause no mail is delayed or refused and the clock stands still; then it goes on "
+        "where it stood.",
         quota=of.policy.pause.days_per_year,
         year=of.as_of.year,
         used=plural(of.pause_used.get(tenant, 0), "day"),
         day=of.as_of,
+        ahead=_ahead(of, tenant),
         b_left=plural(of.pause_left(tenant), "day"),
     )
+
+
+def _ahead(of: TenantReports, tenant: str) -> str:
+    later = of.pause_granted.get(tenant, 0) - of.pause_used.get(tenant, 0)
+    return f", {later:,} more {'is' if later == 1 else 'are'} granted for later," if later else ""
 
 
 def _about(of: TenantReports, tenant: str) -> Piece:

@@ -10,6 +10,7 @@ import polars as pl
 from enforcement.builds import Build
 from enforcement.catalogue import Catalogue
 from enforcement.fleet import SILENT
+from enforcement.pauses import pause_days
 from enforcement.policy import Policy
 from enforcement.remedies import recommended, remedies
 from enforcement.standing import Standing
@@ -43,6 +44,7 @@ _PROOF: Final[Mapping[str, str]] = {
 class TenantReports:
     """The reports of a day: rows of COLUMNS, most urgent first, and each tenant's servers seen and pauses.
 
+    pause_used: days of the year that have gone by in a pause; pause_granted: all that are granted, later ones too.
     remarks: what of the ledger of pauses does not count, and why.
     """
 
@@ -51,6 +53,7 @@ class TenantReports:
     rows: pl.DataFrame
     n_seen: Mapping[str, int]
     pause_used: Mapping[str, int]
+    pause_granted: Mapping[str, int]
     remarks: tuple[str, ...] = ()
 
     @property
@@ -63,9 +66,8 @@ class TenantReports:
         return self.rows.filter(tenant=tenant)
 
     def pause_left(self, tenant: str) -> int:
-        """Give the days of pause that a tenant has left in the year."""
-        quota = self.policy.pause.days_per_year if self.policy.pause else 0
-        return max(0, quota - self.pause_used.get(tenant, 0))
+        """Give the days of pause that a tenant can still ask for in the year: granted ones count, whenever they are."""
+        return max(0, _quota(self.policy) - self.pause_granted.get(tenant, 0))
 
 
 def tenant_reports(  # noqa: PLR0913 - what a report rests on, by name
@@ -80,20 +82,27 @@ def tenant_reports(  # noqa: PLR0913 - what a report rests on, by name
     """Gather the rows of all tenants on a day: takes the rows of `fleet`, COMING, and granted PAUSES.
 
     In it is every build that was vulnerable on the server's last day with it, unless the server has shown a better
-    one since or is silent and under no enforcement; and every server whose clock runs, with its latest build.
+    one since or is silent and under no enforcement; and every server whose clock runs, with its latest build. A
+    vulnerable build has the clock of the cohort that takes it in; any other build that of its server which is hardest.
     """
-    latest = _latest(servers)
-    under = coming.group_by("server", maintain_order=True).first().drop("server_id", "tenant")
+    is_vulnerable = pl.col("vulnerable_from") <= as_of
+    latest = _latest(servers).with_columns(is_vulnerable=is_vulnerable.fill_null(value=False))
+    own = _with_cohorts(latest.filter("is_vulnerable"), policy).join(
+        _clocks(coming), on=["server", "cohort"], how="left"
+    )
+    hardest = _clocks(coming).sort("block", "throttle", "clock", descending=True, maintain_order=True)
+    others = latest.filter(~pl.col("is_vulnerable")).join(hardest.unique("server", keep="first"), on="server")
     is_listed = (pl.col("standing") == str(Standing.VULNERABLE)) | pl.col("stage").is_not_null()
-    rows = latest.join(under, on="server", how="left").filter(is_listed)
-    used = _used(granted, as_of)
-    quota = policy.pause.days_per_year if policy.pause else 0
+    rows = pl.concat([own, others], how="diagonal").filter(is_listed).drop("is_vulnerable")
+    used = pause_days(granted, as_of.year, until=as_of)
+    all_granted = pause_days(granted, as_of.year)
     return TenantReports(
         as_of=as_of,
         policy=policy,
-        rows=_shown(rows, _advice(rows, catalogue, policy, as_of), used, quota, policy),
+        rows=_shown(rows, _advice(rows, catalogue, policy, as_of), used, all_granted, policy),
         n_seen=dict(_n_seen(servers)),
         pause_used=used,
+        pause_granted=all_granted,
     )
 
 
@@ -114,13 +123,18 @@ def _n_seen(servers: pl.DataFrame) -> Sequence[tuple[str, int]]:
     return seen.group_by("tenant").agg(pl.col("server").n_unique()).rows()
 
 
-def _used(granted: pl.DataFrame, as_of: date) -> dict[str, int]:
-    """Count the granted days of pause of the year until a day, that day too."""
-    used: dict[str, int] = {}
-    for tenant, start, days in granted.iter_rows():
-        first = max(start.toordinal(), date(as_of.year, 1, 1).toordinal())
-        used[tenant] = used.get(tenant, 0) + max(0, min(start.toordinal() + days - 1, as_of.toordinal()) - first + 1)
-    return used
+def _clocks(coming: pl.DataFrame) -> pl.DataFrame:
+    return coming.drop("server_id", "tenant")
+
+
+def _with_cohorts(rows: pl.DataFrame, policy: Policy) -> pl.DataFrame:
+    """Name the cohort that takes in each row's build."""
+    taken = [policy.cohort_for(*each) for each in rows.select("product", "tenant").iter_rows()]
+    return rows.with_columns(cohort=pl.Series([each.name if each else None for each in taken], dtype=pl.String))
+
+
+def _quota(policy: Policy) -> int:
+    return policy.pause.days_per_year if policy.pause else 0
 
 
 def _advice(rows: pl.DataFrame, catalogue: Catalogue, policy: Policy, as_of: date) -> list[str]:
@@ -128,21 +142,23 @@ def _advice(rows: pl.DataFrame, catalogue: Catalogue, policy: Policy, as_of: dat
     known = remedies(catalogue, policy, as_of)
     of_build: dict[str | None, str] = {}
     for build in rows["build"].unique():
-        placed = catalogue.place(Build.parse(build) if build else None)
-        of_build[build] = "; ".join(each.told for each in recommended(placed, known)) or "none: retire the server"
+        found = recommended(Build.parse(build) if build else None, catalogue, known)
+        of_build[build] = "; ".join(each.told for each in found) or "none: retire the server"
     return [of_build[build] for build in rows["build"]]
 
 
 def _shown(
-    rows: pl.DataFrame, advice: Sequence[str], used: Mapping[str, int], quota: int, policy: Policy
+    rows: pl.DataFrame, advice: Sequence[str], used: Mapping[str, int], granted: Mapping[str, int], policy: Policy
 ) -> pl.DataFrame:
-    taken = pl.col("tenant").replace_strict(dict(used), default=0, return_dtype=pl.Int64)
+    gone, asked = (
+        pl.col("tenant").replace_strict(dict(days), default=0, return_dtype=pl.Int64) for days in (used, granted)
+    )
     return (
         rows.with_columns(
             recommended_builds=pl.Series(advice, dtype=pl.String),
             proof=pl.col("evidence").replace_strict(dict(_PROOF)),
-            pause_days_used=taken,
-            pause_days_left=pl.max_horizontal(quota - taken, 0),
+            pause_days_used=gone,
+            pause_days_left=pl.max_horizontal(_quota(policy) - asked, 0),
             how_to_be_removed=pl.lit(how_to_be_removed(policy)),
         )
         .rename(_LONG)

@@ -85,6 +85,31 @@ def mail_by_kind(traffic: Traffic, deciles: pl.DataFrame, pairs: pl.DataFrame, p
     return conform(found, MAIL_BY_KIND, what="mail by kind").sort(list(MAIL_BY_KIND))
 
 
+def subject_by_route(traffic: Traffic, pairs: pl.DataFrame, policy: Policy, period: Period) -> dict[str, int]:
+    """Count the subject messages of a period by the route that they came. Takes SUBJECT_PAIRS.
+
+    >>> from datetime import date
+    >>> from types import SimpleNamespace
+    >>> from enforcement.history import polars_traffic
+    >>> rows = {"server_id": 1, "build_id": 7, "route": ["direct", "relayed"], "day": 20_001, "messages": [3, 4]}
+    >>> pairs = pl.DataFrame({"server_id": [1], "build_id": [7], "subject_from": [date(2024, 10, 5)]})
+    >>> year = Period(date(2024, 1, 1), date(2024, 12, 31))
+    >>> policy = SimpleNamespace(routes=["direct"])
+    >>> subject_by_route(polars_traffic(pl.DataFrame(rows)), pairs, policy, year)
+    {'direct': 3}
+    """
+    starts = pairs.select(*_PAIR, subject_day=pl.col("subject_from").cast(pl.Int32))
+    counted = (
+        _days_of(traffic, period)
+        .join(traffic.bring(starts), on=_PAIR)
+        .filter(nw.col("subject_day") <= nw.col("day"))
+        .group_by("route")
+        .agg(nw.col("messages").sum())
+    )
+    found = {str(route): int(messages) for route, messages in traffic.collected(counted).iter_rows()}
+    return {str(route): found[route] for route in policy.routes if route in found}
+
+
 def traffic_base(kinds: pl.DataFrame, standings: pl.DataFrame, risk: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Count all messages by day, product and decile: TRAFFIC_BASE. Takes MAIL_BY_KIND, STANDINGS and RISK.
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,8 @@ from enforcement.fleet import Reckoning, fleet, handed_over, last_days, standing
 from enforcement.history import History, Period
 from enforcement.kept import Kept, key_of
 from enforcement.pauses import read_ledger
-from enforcement.policy import NO_POLICY, Policy, Route
+from enforcement.policy import NO_POLICY, Policy
+from enforcement.received import Route
 from enforcement.replay import Replay, replayed
 from enforcement.schema import PAUSES
 from enforcement.standing import standings
@@ -80,6 +81,18 @@ class Fleet:
     servers: pl.DataFrame
     standing_by_day: pl.DataFrame
     history: History
+
+
+def ended(store: Store, setting: Setting) -> tuple[History, Setting]:
+    """Give the history of a setting cut at its last day, which the setting then names: nothing later is known.
+
+    A clock that another system starts after the last hand-over is of a later day too.
+    """
+    history = store.history(to_on=setting.to_on)
+    if setting.to_on is not None:
+        return history, setting
+    as_of = setting.period(history).to_on
+    return store.history(to_on=as_of), replace(setting, to_on=as_of)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from enforcement.course import course
 from enforcement.decision import Decision, decide
 from enforcement.explain import Seen, state_of
 from enforcement.importers.mail_files import header_fields
-from enforcement.policy import Policy, Route
-from enforcement.received import read_chain, received_lines
+from enforcement.policy import Policy
+from enforcement.received import Route, read_chain, received_lines
 from enforcement.store import open_store
 from enforcement.workbench import Setting
 

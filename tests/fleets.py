@@ -18,13 +18,13 @@ from enforcement.policy import (
     MinimumBuild,
     PauseQuota,
     Policy,
-    Route,
     Rule,
     Since,
     Stage,
     Unit,
     Window,
 )
+from enforcement.received import Route
 
 FIRST, LAST = date(2023, 11, 20), date(2024, 3, 31)  # a turn of the year, and a 29 February
 

@@ -24,7 +24,8 @@ from enforcement.builds import Build
 from enforcement.importers.batch import Batch
 from enforcement.importers.sources import find_sources
 from enforcement.names import tenant_of
-from enforcement.policy import Policy, Route
+from enforcement.policy import Policy
+from enforcement.received import Route
 from enforcement.sample import Extent, make_sample
 from enforcement.shipped import load_catalogue, load_policy, load_sample_shape, shipped_policies
 from enforcement.standing import standings

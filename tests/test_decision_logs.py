@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -89,6 +89,14 @@ def test_exims_lines(tmp_path: Path, before: str) -> None:
     assert not rejects
 
 
+def test_an_exim_in_another_zone_is_read_by_the_time_it_decided_by(tmp_path: Path) -> None:
+    """Exim writes the time of its place without a zone unless it is told to; the decision's own time is in UTC."""
+    path = tmp_path / "mainlog"
+    seconds = int(AT.replace(tzinfo=UTC).timestamp())
+    path.write_text(exim_line("2026-11-24 05:37:05 ", f"{OURS} at={seconds}") + "\n" + exim_line() + "\n")
+    assert read(path, is_exim=True) == ([FOUND, FOUND], [])
+
+
 @pytest.mark.parametrize(
     "ours",
     [
@@ -96,7 +104,7 @@ def test_exims_lines(tmp_path: Path, before: str) -> None:
         OURS.replace("enforced", "no_exchange_server"), OURS.replace("2026112301", "1"),
         OURS.replace("reject", "Reject"),
         OURS.replace("mail.contoso.com", "a$b"), OURS.replace("15.1.2507.6", "15.1"), "",
-        OURS.replace(" verdict", "\tverdict"),
+        OURS.replace(" verdict", "\tverdict"), OURS + " at=noon", OURS + " at=99999999999",
     ],
 )  # fmt: skip
 def test_what_looks_like_ours_is_a_reject(tmp_path: Path, ours: str) -> None:
@@ -170,6 +178,20 @@ def test_logs_go_into_the_store_and_out_again(tmp_path: Path) -> None:
         assert opened.query("select count(*) from decisions").item() == 1
         assert opened.servers().is_empty()  # the one decision left names none
         assert opened.builds()["build"].to_list() == ["15.1.2507.6"]
+
+
+def test_a_log_that_has_grown_is_told(tmp_path: Path) -> None:
+    """Imported again with a line more, its first lines count twice, also two that are alike; a later log is none."""
+    store, log = tmp_path / "store", tmp_path / "decisions.log"
+    first = [milter_line(), milter_line(), milter_line(at="2026-11-24T11:00:00Z", server=None, build=None, stage=None)]
+    notes = []
+    for lines in (first, [*first, milter_line(at="2026-11-24T12:00:00Z")], [milter_line(at="2026-11-24T13:00:00Z")]):
+        log.write_text("\n".join(lines) + "\n")
+        (record,) = intake.import_sources(store, find_sources(log)).records
+        notes.append(record.notes)
+    what = "decisions that stand word for word in import 1: 3"
+    why = "they count twice now: of a log that has grown since, `forget` the earlier import"
+    assert notes == [(), (f"{what} ({why})",), ()]
 
 
 def test_a_log_without_decisions_is_told(tmp_path: Path) -> None:

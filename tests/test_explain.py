@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from worlds import run, store_of
 
+from enforcement.builds import Build
+from enforcement.remedies import recommended, remedies
+from enforcement.shipped import load_catalogue, load_policy
 from enforcement.verdict import Verdict
 from enforcement.workbench import Setting, explain_message
 
@@ -57,7 +60,9 @@ def test_the_sentences_answer_an_angry_customer(store: Path) -> None:
         "started on 2024-01-01 and stands at day 60: stage 5 of 8 (block partly)",
         "5 min blocked (from :00 to :04) and 30 min throttled (from :05 to :34)",
         "The next change is on 2024-03-11",
-        "What ends it: install Exchange Server 2019 CU",  # of 2013 nothing is accepted any more; SE came in 2025
+        # Of 2013 nothing is accepted any more; SE came in 2025.
+        "What ends it: install Exchange Server 2016 CU23 Nov23SU (15.1.2507.35, KB5032147), accepted until 2024-06-09",
+        "; or Exchange Server 2019 CU14 (15.2.1544.4, KB5035606), accepted until 2024-06-09 as far as is known.",
     ):
         assert part in told
 
@@ -94,6 +99,17 @@ def test_what_the_store_does_not_know_is_said(store: Path, server: str, at: str,
         explain_message("ninety-days", Setting(store=store), server=server, at=datetime.fromisoformat(at), build=None)
     assert told in str(error.value)
     assert str(error.value).isprintable()
+
+
+def test_what_ends_it_is_what_notices_and_pages_name(store: Path) -> None:
+    """On 2024-01-15 the update of October 2023 is accepted for four more weeks, that of November for months."""
+    at = datetime(2024, 1, 15, 9, 3)
+    case = explain_message("ninety-days", Setting(store=store), server=SERVER, at=at, build="15.1.2507.6")
+    catalogue = load_catalogue()
+    known = remedies(catalogue, load_policy("ninety-days"), at.date())
+    (named,) = recommended(Build.parse("15.1.2507.6"), catalogue, known)
+    assert case.sentences()[-1].startswith(f"What ends it: install {named.told}. ")
+    assert "Nov23SU (15.1.2507.35, KB5032147), accepted until 2024-06-09" in named.told
 
 
 def test_what_ends_it_is_accepted_on_the_hop_that_was_seen(tmp_path: Path) -> None:

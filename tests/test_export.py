@@ -7,10 +7,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from worlds import store_of
+from worlds import run, store_of
 
 from enforcement.export.write import ExportError
 from enforcement.exporting import Order, export_policy
+from enforcement.importers.sources import find_sources
+from enforcement.intake import import_sources
 from enforcement.policy_text import parse_policy
 from enforcement.workbench import Setting
 
@@ -158,3 +160,38 @@ def test_a_stage_that_would_come_before_its_notice_refuses_the_export(store: Pat
     made = export_policy(str(policy), setting, Order(out=tmp_path / "out"))
     assert made.relies_on
     assert any(name.startswith("notices/tenants/contoso.example") for name in made.manifest["files"])
+
+
+def test_a_clock_that_starts_after_the_last_mail_is_of_a_later_export(store: Path, tmp_path: Path) -> None:
+    """The last hand-over is of 2024-02-10; Exchange Online has found the server four days later."""
+    report = tmp_path / "report.csv"
+    report.write_text("ServerFQDN,Build,FirstDetectedDate\nmail.late.example,15.0.1497.48,2024-02-14\n")
+    import_sources(store, find_sources(report))
+    made = export_policy("ninety-days", Setting(store=store), Order(out=tmp_path / "out"))
+    assert (made.manifest["as_of"], set(made.calendar["server"])) == ("2024-02-10", {SERVER})
+    later = Setting(store=store, to_on=date(2024, 2, 14))
+    known = export_policy("ninety-days", later, Order(out=tmp_path / "later")).calendar
+    assert known.filter(server="mail.late.example").row(0, named=True)["clock_at_start"] == 1
+
+
+def test_it_says_how_much_mail_servers_leave_out(tmp_path: Path) -> None:
+    """As of 02-10 the last 30 days begin on 01-12: 8 of 12 subject messages are relayed or came through the cloud."""
+    old, table, store = "2024-01-11T10:00,mx.a.example,direct,100", tmp_path / "t.csv", tmp_path / "s"
+    rows = [old, "2024-01-12T10:00,mx.a.example,direct,4", "2024-01-20T10:00,mx.a.example,relayed,5",
+            "2024-02-10T10:00,mx.b.example,through cloud,3"]  # fmt: skip
+    for n_rows, said in (
+        (
+            4,
+            "Of 12 subject messages of the last 30 days 8 (66.7\N{NO-BREAK SPACE}%) did not come direct: mail servers",
+        ),
+        (1, "No message of the last 30 days was subject to the policy."),
+    ):
+        lines = [f"{row},{EX2013}" for row in rows[:n_rows]] + [f"2024-02-10T11:00,mx.c.example,direct,7,{PATCHED}"]
+        table.write_text("\n".join(["sent_at,server,route,messages,build", *lines]))
+        store.unlink(missing_ok=True)
+        import_sources(store, find_sources(table))
+        made = export_policy("ninety-days", Setting(store=store), Order(out=tmp_path / "out"))
+        assert made.left_out.startswith(said)
+    for how in ("table", "json"):
+        done = run("export", "ninety-days", "--store", store, "--out", tmp_path / "out", "--format", how)
+        assert made.left_out in (done.stdout if how == "table" else done.stderr)

@@ -21,18 +21,19 @@ from mail_servers import need_exim
 
 from enforcement.builds import Evidence
 from enforcement.export.conformance import Answer, Vector
-from enforcement.export.exim import FAILURE_REPLY, exim_files, table_of
+from enforcement.export.exim import exim_files, table_of
 from enforcement.export.exim_acl import LONGEST_LINE
 from enforcement.export.exim_server import Decided, EximServer, Session, evaluated, exim_server
-from enforcement.export.target import Peer, answer, read_lookup
+from enforcement.export.target import FAILURE_REPLY, Peer, answer, read_lookup
 from enforcement.export.vectors import line
+from enforcement.importers.decision_logs import read_decision_log
 
 AT = datetime(2024, 4, 1, 13, 30)
 SERVER = "mx8.example"  # blocked all day
 DECISION = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[\d+\] (?:\S{6}-\S{6}-\S\S )?enforcement1 serial=(?P<serial>\S+) "
     r"verdict=(?P<verdict>\S+) reason=(?P<reason>\S+) stage=(?P<stage>\S+) cohort=(?P<cohort>\S+) "
-    r"server=(?P<server>\S+) build=(?P<build>\S+)"
+    r"server=(?P<server>\S+) build=(?P<build>\S+) at=\d+"
 )
 
 
@@ -166,6 +167,20 @@ def test_hostile_names_change_nothing_for_others(running: EximServer) -> None:
         assert SERVER not in {each["server"] for each in new[:-1]}
 
 
+def test_the_log_says_in_utc_when_it_decided(world: World) -> None:
+    """An Exim that writes its log in the time of New York, four or five hours behind: the decision is of now."""
+    now = datetime.now(tz=UTC).replace(tzinfo=None)
+    zone = "tls_advertise_hosts =\ntimezone = America/New_York"
+    with exim_server(world.out, tls=zone, real_clock=True) as server:
+        assert sent(server, [line(SERVER, EX2013, AT)])[0] == 250  # the export has expired long ago
+        written = datetime.fromisoformat(server.log.read_text().splitlines()[-1][:19])
+        (batch,) = read_decision_log(server.log, is_exim=True)
+    assert now - written > timedelta(hours=3)
+    assert batch.decisions is not None
+    (decided_at,) = batch.decisions["decided_at"]
+    assert timedelta(seconds=-1) <= decided_at - now <= timedelta(minutes=2)
+
+
 def test_no_text_of_a_peer_makes_a_line_of_the_log(running: EximServer) -> None:
     """HELO, sender, recipient, subject and header may say what they like."""
     forged = (
@@ -262,7 +277,7 @@ def test_missing_and_damaged_files_do_what_the_policy_says(on_failure: str, tmp_
     """In a real Exim: no folder, no meta table, not readable, damaged; loudly in both logs; then whole again."""
     need_exim()
     world = make_world(tmp_path / "world", on_failure=on_failure)
-    wanted = (250, "") if on_failure == "accept" else (450, FAILURE_REPLY.removeprefix("450 "))
+    wanted = (250, "") if on_failure == "accept" else (450, FAILURE_REPLY.text.removeprefix("450 "))
     received = [line(SERVER, EX2013, AT)]
     with exim_server(world.out) as server:
         server.clock.put(AT)

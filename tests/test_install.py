@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 from test_signing import FILES, write
-from worlds import run
+from worlds import run, store_of
 
 from enforcement.export.install import Act, InstallError, install, rollback
 from enforcement.export.signing import ENVELOPE_NAME, PublicKey, make_key, read_public_key, read_signing_key
 from enforcement.export.verify import verify
+from enforcement.exporting import Order, export_policy
+from enforcement.shipped import policy_file
+from enforcement.workbench import Setting
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 BY = Act(at=NOW, by="anna on mx1")
@@ -221,7 +224,7 @@ def test_versions_that_no_rollback_reaches_are_removed(tmp_path: Path, key_file:
 
 
 def test_it_says_what_to_reload(tmp_path: Path) -> None:
-    first = {"exim/enforcement.acl": b"1", "exim/tables/0": b"1", "postfix/lookup.json": b"1"}
+    first = {"exim/enforcement.acl": b"1", "exim/tables/0": b"1", "postfix/tables.json": b"1"}
     root = tmp_path / "root"
     done = install(write(tmp_path / "a", first), root, act=BY)
     assert [line.split(":")[0] for line in done.reload] == ["reload Exim", "Postfix needs nothing"]
@@ -230,6 +233,24 @@ def test_it_says_what_to_reload(tmp_path: Path) -> None:
     later = first | {"exim/enforcement.acl": b"2", "exim/tables/0": b"2"}
     done = install(write(tmp_path / "c", later, revision=2), root, act=BY)
     assert done.reload == ("reload Exim: it reads exim/enforcement.acl only when it starts",)
+
+
+def test_another_on_failure_is_taken_over_by_hand(tmp_path: Path) -> None:
+    """What a mail server does without tables stands in its own configuration: the files of a real export, by name."""
+    store = store_of(tmp_path / "s", [("2026-11-20T10:00", "mx.contoso.example", "15.0.1497.48")])
+    policy, said = tmp_path / "mine.toml", []
+    text = policy_file("ninety-days").read_text(encoding="utf-8").replace('"ninety-days"', '"mine"', 1)
+    for revision, on_failure in enumerate(("accept", "accept", "defer")):
+        policy.write_text(f'{text}\n[export]\non_failure = "{on_failure}"\n', encoding="utf-8")
+        out = tmp_path / f"{revision}"
+        export_policy(str(policy), Setting(store=store), Order(out=out, revision=revision))
+        done = install(out, tmp_path / "root", act=BY)
+        said.append([line.split(":")[0] for line in done.reload if "Postfix" in line or "Exim" in line])
+    by_hand = "Postfix and its milter go on as they were set up"
+    assert said == [
+        ["reload Exim", by_hand], ["Exim needs nothing", "Postfix needs nothing"], ["reload Exim", by_hand],
+    ]  # fmt: skip
+    assert "postfix/enforcement-milter.service and postfix/main.cf" in "".join(done.reload)
 
 
 def test_the_record_says_who_and_when_and_no_secret(

@@ -22,13 +22,13 @@ from enforcement.policy import (
     PauseQuota,
     Phase,
     Policy,
-    Route,
     Since,
     Stage,
     Unit,
     Window,
 )
 from enforcement.policy_text import parse_policy
+from enforcement.received import Route
 from enforcement.shipped import load_policy, shipped_policies
 from enforcement.verdict import Outcome, Sender, follow
 

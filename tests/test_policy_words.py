@@ -16,7 +16,6 @@ from enforcement.policy import (
     OnFailure,
     PauseQuota,
     Policy,
-    Route,
     Rule,
     Since,
     Stage,
@@ -24,6 +23,7 @@ from enforcement.policy import (
     Window,
 )
 from enforcement.policy_words import ABSENT, what_differs
+from enforcement.received import Route
 from enforcement.shipped import load_policy
 
 _DAY: Final = date(2026, 3, 1)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from enforcement import received
 from enforcement.builds import Hop
-from enforcement.policy import Route
 from enforcement.received import HandOver, Rejected, by_name, own_hosts, read_chain
 from enforcement.received_time import seconds_of
 
@@ -184,11 +183,6 @@ MX = "mx.example"
 def test_whose_line_it_is(line: str, name: str | None) -> None:
     """The name behind the last `by` is read from lines of any mail server; comments, greetings, addresses have none."""
     assert by_name(f"Received: {line}") == name
-
-
-def test_routes_are_those_of_policies() -> None:
-    """The words for the routes are the ones that policies use."""
-    assert {received.DIRECT, received.RELAYED, received.THROUGH_CLOUD} == {str(route) for route in Route}
 
 
 TIME = "; Tue, 8 Apr 2025 08:54:43 +0000"

@@ -20,22 +20,30 @@ def builds(found: tuple[Remedy, ...]) -> list[str]:
 
 
 def test_of_those_that_last_as_long_the_nearest_is_named() -> None:
-    placed = CATALOGUE.place(Build.parse("15.1.2507.6"))
-    assert builds(recommended(placed, (remedy("15.1.2507.34", JUNE), remedy("15.1.2507.35", JUNE)))) == ["15.1.2507.34"]
-    assert builds(recommended(placed, (remedy("15.1.2507.34", JUNE), remedy("15.1.2507.35")))) == ["15.1.2507.35"]
+    build, nearest = Build.parse("15.1.2507.6"), remedy("15.1.2507.34", JUNE)
+    assert builds(recommended(build, CATALOGUE, (nearest, remedy("15.1.2507.35", JUNE)))) == ["15.1.2507.34"]
+    assert builds(recommended(build, CATALOGUE, (nearest, remedy("15.1.2507.35")))) == ["15.1.2507.35"]
 
 
 def test_nothing_below_what_a_build_proves_is_named() -> None:
-    placed = CATALOGUE.place(Build.parse("15.1.2507.35"))
+    build = Build.parse("15.1.2507.35")
     known = (remedy("15.1.2507.34"), remedy("15.1.2507.35", JUNE))
-    assert builds(recommended(placed, known)) == ["15.1.2507.35"]
+    assert builds(recommended(build, CATALOGUE, known)) == ["15.1.2507.35"]
+
+
+def test_nothing_below_a_build_that_is_newer_than_its_line_is_named() -> None:
+    """CU14 and its update are accepted too, and would be a step back from a build of CU15 that nobody knows."""
+    known = (remedy("15.2.1544.4"), remedy("15.2.1544.11"), remedy("15.2.1748.10", JUNE))
+    assert builds(recommended(Build.parse("15.2.1748.65000"), CATALOGUE, (*known, remedy("15.2.2562.17")))) == [
+        "15.2.2562.17"
+    ]
 
 
 def test_to_move_to_is_what_is_in_support() -> None:
     """Of 2010 nothing is accepted: 2013 is out of support, so 2016 and 2019 are named; with nothing else, 2013 is."""
-    placed = CATALOGUE.place(Build.parse("14.3.513.0"))
+    build = Build.parse("14.3.513.0")
     old = remedy("15.0.1497.48", is_supported=False)
     newer = (remedy("15.1.2507.35"), remedy("15.2.1118.40"), remedy("15.2.1258.28"))
-    assert builds(recommended(placed, (old, *newer))) == ["15.1.2507.35", "15.2.1258.28"]
-    assert builds(recommended(placed, (old,))) == ["15.0.1497.48"]
-    assert recommended(placed, ()) == ()
+    assert builds(recommended(build, CATALOGUE, (old, *newer))) == ["15.1.2507.35", "15.2.1258.28"]
+    assert builds(recommended(build, CATALOGUE, (old,))) == ["15.0.1497.48"]
+    assert recommended(build, CATALOGUE, ()) == ()

@@ -48,7 +48,9 @@ FOUND = [("exch1.bear.local", "15.1.2507.16", date(2024, 4, 3))]
     [
         as_csv([record("2024-04-03T00:15:08")]).encode(),
         as_csv([record("03/04/2024 00:15:08", next_on="13/05/2024 00:15:08")], ";").encode("utf-16"),
-        ("#TYPE Deserialized.Report\r\n" + as_csv([record("4/3/2024 12:15:08 AM")])).encode("utf-8-sig"),
+        (
+            "#TYPE Deserialized.Report\r\n" + as_csv([record("4/3/2024 12:15:08 AM", next_on="4/13/2024 12:15:08 AM")])
+        ).encode("utf-8-sig"),
         as_csv([record("03.04.2024 00:15:08")], "\t").encode(),
         json.dumps(record("2024-04-03T00:15:08Z")).encode(),
         json.dumps([record("2024-04-02T23:15:08-05:00")], indent=2).encode("utf-8-sig"),
@@ -66,15 +68,18 @@ def test_a_report_as_powershell_writes_it(tmp_path: Path, content: bytes) -> Non
 
 
 def test_a_day_that_may_be_a_month_is_not_guessed(tmp_path: Path) -> None:
-    """Nothing in the report tells, or it says both: the row is a reject that says so; equal numbers are certain."""
+    """Nothing in the report tells, or it says both: the row is a reject that says so; equal numbers are certain.
+
+    Whoever counts twelve hours may still have the day first, as in Australia and Singapore.
+    """
     path = tmp_path / "report.csv"
-    for other in ("", "13/04/2024,04/13/2024"):
-        told = [record("03/04/2024"), record("04/04/2024", server="b.bear.local")]
+    for other, hour in (("", ""), ("13/04/2024,04/13/2024", ""), ("", " 12:15:08 AM")):
+        told = [record(f"03/04/2024{hour}"), record("04/04/2024", server="b.bear.local")]
         text = as_csv(told + [record(day, server="c.bear.local") for day in other.split(",") if day])
         path.write_text(text)
         found, reasons = starts(path)
         assert ("b.bear.local", "15.1.2507.16", date(2024, 4, 4)) in found
-        assert "'03/04/2024' may have day or month first" in reasons[0]
+        assert f"'03/04/2024{hour}' may have day or month first" in reasons[0]
 
 
 def test_bad_rows_cost_themselves(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,8 @@ def write(
 ) -> Path:
     """Write an export with these files, as `export` does."""
     origin = Origin(
-        policy="ninety-days", as_of=as_of, valid_days=14, revision=revision, guardrails=[], override=None, run=None,
-        inputs={"traffic": "0" * 64},
+        policy="ninety-days", as_of=as_of, not_after=as_of + timedelta(days=14), revision=revision, guardrails=[],
+        override=None, run=None, inputs={"traffic": "0" * 64},
     )  # fmt: skip
     listed = manifest(files, origin)
     sealed = {ENVELOPE_NAME: envelope(listed, key)} if key else {}
@@ -384,8 +384,10 @@ def test_wrong_key_files_are_told_in_words_that_repeat_nothing(keys: Path, tmp_p
         assert secret.splitlines()[1] not in str(problem.value)
 
 
-def test_the_commands(export: Path, keys: Path, tmp_path: Path) -> None:
-    """keygen makes keys and shows no secret; verify answers as scripts rely on."""
+def test_the_commands(export: Path, unsigned: Path, keys: Path, tmp_path: Path) -> None:
+    """keygen makes keys and shows no secret; verify answers as scripts rely on, and says what it does not vouch for."""
+    told = json.loads(run("verify", unsigned, "--format", "json").stdout)["reasons"]
+    assert told[-1] == "no key was given: the files were held to the manifest, but nothing vouches for the manifest"
     made = run("keygen", "--out", tmp_path / "k")
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "k").read_text().splitlines()[1] not in made.stdout + made.stderr

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from stores import add, handover
 
+from enforcement.received import Route
 from enforcement.store import Store, StoreError, create_store, describe_views, open_store
 from enforcement.store_tables import VIEWS
 
@@ -39,6 +40,11 @@ def test_every_view_has_the_columns_that_are_described(store: Store) -> None:
         assert set(store.query(f"from {name}").columns) == set(columns)
     assert store.query("show tables").to_series().to_list() == sorted(VIEWS)
     assert described.filter(pl.col("meaning").str.len_chars() < 8).is_empty()
+
+
+def test_routes_are_stored_by_their_place(store: Store) -> None:
+    """The database's words, in its order, are those of hand-overs: an import stores a route as its number."""
+    assert store.query("select enum_range(null::raw.route)").item().to_list() == [*Route]
 
 
 @pytest.mark.parametrize(

@@ -267,12 +267,24 @@ def test_a_policy_in_words(setting: Setting) -> None:
     assert story_policy.remarks([]).text == "Nothing to remark."
 
 
+def test_a_server_of_two_cohorts_loses_mail_when_either_is_blocked() -> None:
+    """The one that is not blocked stands first in the calendar."""
+    begins = {"server": "mx.t.example", "tenant": "t.example", "from_on": date(2026, 4, 3), "running": True}
+    rows = [begins | {"cohort": "2013", "stage": 1, "phase": "report", "block": 0}]
+    rows += [begins | {"cohort": "2016", "stage": 8, "phase": "block all", "block": 60}]
+    manifest = {"valid_from": "2026-04-03", "not_after": "2026-04-16", "serial": 2026040200}
+    lines = story_policy.export_figures(manifest, pl.DataFrame(rows)).text.splitlines()
+    assert lines[1].startswith("lose mail now: 1 (of 1 servers")
+
+
 def test_an_export_in_words(setting: Setting, tmp_path: Path) -> None:
     """Contoso is at the last stage on the day after; Fabrikam, at clock 0 on 2026-04-02, enters seven more."""
     made = export_policy("ninety-days", setting, Order(out=tmp_path / "out"))
     policy = load_policy("ninety-days")
-    told = story_policy.sign_off(made.manifest, made.calendar, policy, "out").text
+    told = story_policy.sign_off(made.manifest, made.calendar, policy, "out", made.left_out).text
     assert told.startswith("ninety-days is exported to out for two servers of two tenants. It holds from 2026-04-03 to")
+    assert "No message of the last 30 days" not in told
+    assert made.left_out in told
     lines = story_policy.export_figures(made.manifest, made.calendar).text.splitlines()
     assert lines[1].startswith("lose mail now: 1 (of 2 servers")
     coming = story_policy.coming(made.manifest, made.calendar)

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -45,10 +46,10 @@ def test_every_server_is_told_what_the_calendar_says(store: Path, known: TenantR
     assert done.returncode == 0, done.stderr
     calendar = pl.read_csv(next((tmp_path / "export").glob("*calendar*.csv")), try_parse_dates=True)
     tomorrow = AS_OF + timedelta(days=1)
-    under = known.rows.filter(pl.col("stage").is_not_null()).unique("server")
+    under = known.rows.filter(pl.col("stage").is_not_null())
     assert set(under["server"]) == set(calendar["server"])
     for row in under.iter_rows(named=True):
-        mine = calendar.filter(server=row["server"]).sort("from_on")
+        mine = calendar.filter(server=row["server"], cohort=row["cohort"]).sort("from_on")
         later = mine.filter(pl.col("stage") > row["stage"])
         assert row["next_on"] == (later["from_on"][0] if later.height else None)
         if row["next_on"] is None:
@@ -103,6 +104,64 @@ def test_a_worked_example(tmp_path: Path) -> None:
     assert "three days were used until 2024-02-12 and 87 days are left" in page
 
 
+TWO_CLOCKS = """
+schema_version = 1
+name = "two-clocks"
+rules = [{ name = "unsupported", since = "unsupported_since" }, { name = "unpatched", since = "missing_since" }]
+cohorts = [
+  { name = "2013", products = ["Exchange Server 2013"], starts_on = 2024-01-01 },
+  { name = "2016", products = ["Exchange Server 2016"], starts_on = 2024-01-01 },
+]
+stages = [{ days = 30 }, { days = 30, throttle = 10 }, { block = 60 }]
+[pause]
+days_per_year = 90
+"""
+
+
+def test_each_build_has_the_clock_of_its_own_cohort(tmp_path: Path) -> None:
+    """One name hides a server of 2013, blocked since 1 March, and one of 2016, first seen on 25 May."""
+    rows = [(f"2024-{month:02}-29T10:00", "mx.contoso.example", "15.0.1497.48") for month in range(1, 6)]
+    rows += [(f"2024-05-{day}T11:00", "mx.contoso.example", "15.1.2507.6") for day in (25, 29)]
+    store, policy = store_of(tmp_path / "s.duckdb", [("2024-01-01T10:00", *rows[0][1:]), *rows]), tmp_path / "p.toml"
+    policy.write_text(TWO_CLOCKS)
+    known = reports_on(str(policy), Setting(store=store))
+    told = known.rows.sort("build").select("product", "cohort", "stage", "block_minutes", "clock_days", "next_on")
+    assert told.rows() == [
+        ("Exchange Server 2013", "2013", 3, 60, 149, None),
+        ("Exchange Server 2016", "2016", 1, 0, 4, date(2024, 6, 24)),
+    ]
+    write_tenants(known, tmp_path / "out")
+    assert "mail is refused for up to 60 min of each hour" in Page(tmp_path / "out" / "contoso.example.html").text
+
+
+def test_patched_while_two_clocks_run_a_server_shows_the_harder_one(tmp_path: Path) -> None:
+    """The build is accepted; that of 2013, which is blocked, is what still has to be cleared."""
+    rows = [("2024-01-01T10:00", "mx.contoso.example", "15.0.1497.48")]
+    rows += [("2024-05-25T11:00", "mx.contoso.example", "15.1.2507.6")]
+    rows += [("2024-05-29T10:00", "mx.contoso.example", "15.0.1497.48")]
+    rows += [("2024-06-01T10:00", "mx.contoso.example", "15.2.1544.11")]
+    policy = tmp_path / "p.toml"
+    policy.write_text(TWO_CLOCKS)
+    known = reports_on(str(policy), Setting(store=store_of(tmp_path / "s.duckdb", rows)))
+    assert known.rows.select("update", "cohort", "stage").rows() == [("Exchange Server 2019 CU14 Apr24HU", "2013", 3)]
+
+
+def test_days_of_pause_count_once_they_are_granted(tmp_path: Path) -> None:
+    """A quota of 90 days: 12 gone by, 58 granted for the summer, and none of the next year; 20 can still be asked."""
+    store, policy = tmp_path / "s.duckdb", tmp_path / "p.toml"
+    store_of(store, [("2024-01-01T10:00", "mx.contoso.example", "15.0.1497.48"),
+                     ("2024-05-29T10:00", "mx.contoso.example", "15.0.1497.48")])  # fmt: skip
+    policy.write_text(TWO_CLOCKS)
+    ledger = tmp_path / "pauses.csv"
+    of = [("2024-03-01", 12), ("2024-07-01", 58), ("2025-01-01", 9)]
+    ledger.write_text("\n".join(["tenant,from,days", *(f"contoso.example,{start},{days}" for start, days in of)]))
+    known = reports_on(str(policy), Setting(store=store, pauses=ledger))
+    assert known.rows.select("pause_days_used", "pause_days_left").rows() == [(12, 20)]
+    write_tenants(known, tmp_path / "out")
+    told = Page(tmp_path / "out" / "contoso.example.html").text
+    assert "were used until 2024-05-29, 58 more are granted for later, and 20 days are left" in told
+
+
 def test_names_from_outside_are_letters(known: TenantReports, out: Path) -> None:
     """A tenant that is markup has a page under a harmless name, in which nothing of it is markup, and a safe table."""
     assert HOSTILE in known.tenants
@@ -141,9 +200,7 @@ def test_what_is_no_longer_needed_goes(known: TenantReports, tmp_path: Path) -> 
     outside.write_text("mine", encoding="utf-8")
     path = tmp_path / LIST_NAME
     path.write_text(path.read_text(encoding="utf-8") + "x,1,,../outside.html,notes.txt\n", encoding="utf-8")
-    fewer = TenantReports(
-        as_of=known.as_of, policy=known.policy, rows=known.of(known.tenants[0]), n_seen=known.n_seen, pause_used={}
-    )
+    fewer = replace(known, rows=known.of(known.tenants[0]))
     written = write_tenants(fewer, tmp_path)
     name = file_name(known.tenants[0])
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {

@@ -1,11 +1,16 @@
 """Each server's coming stages: what the mail servers look up."""
 
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 
-from enforcement.clock import cut_at_stages, stage_minutes
+from enforcement.clock import cut_at_stages, lasting, stage_minutes
 from enforcement.policy import Policy
+
+
+def last_day(as_of: date, policy: Policy) -> date:
+    """Give the last day on which an export of a day decides anything."""
+    return as_of + timedelta(days=policy.export.valid_days)
 
 
 def calendar(spans: pl.DataFrame, servers: pl.DataFrame, policy: Policy, *, as_of: date) -> pl.DataFrame:
@@ -27,10 +32,8 @@ def calendar(spans: pl.DataFrame, servers: pl.DataFrame, policy: Policy, *, as_o
     stages = stage_minutes(policy)
     tomorrow = pl.lit(as_of).dt.offset_by("1d")
     skipped = pl.max_horizontal((tomorrow - pl.col("from_on")).dt.total_days(), 0) * pl.col("running")
-    # A spell that has ended is remediated; one that lasts has a last span without an end.
-    lasting = spans.filter(pl.col("until_on").is_null()).select("server_id", "cohort", "spell")
     return (
-        cut_at_stages(spans.join(lasting, on=["server_id", "cohort", "spell"], how="semi"), policy)
+        cut_at_stages(lasting(spans), policy)
         .filter(pl.col("until_on").is_null() | (pl.col("until_on") > tomorrow))
         .with_columns(
             from_on=pl.max_horizontal("from_on", tomorrow),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from enforcement.export.rego import address_bits
 from enforcement.export.target import Reason, direct_hand_over
 from enforcement.names import shown
 
@@ -194,7 +195,7 @@ def rego_input(vector: Vector) -> dict[str, Any]:
         "server": vector.server or "",
         "build": vector.build or "",
         "address": str(address),
-        "address_bits": f"{address.version}:{int(address):0{address.max_prefixlen}b}",
+        "address_bits": address_bits(address),
         "certificate": vector.certificate or "",
     }
 

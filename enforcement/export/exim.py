@@ -16,10 +16,10 @@ from enforcement.builds import Evidence
 from enforcement.catalogue import PRODUCTS
 from enforcement.export.exim_acl import ACL
 from enforcement.export.tables import Tables
+from enforcement.export.target import FAILURE_REPLY
 from enforcement.policy import OnFailure, Window
 from enforcement.verdict import Verdict, reply
 
-FAILURE_REPLY: Final = "450 4.3.0 Temporary failure of the enforcement policy; try again later"
 _ROWS_A_TABLE: Final = 100  # on average, however many rows there are: a look-up takes the same time
 _NEVER: Final = 99_999_999  # a day that does not come
 _EPOCH: Final = date(1970, 1, 1)
@@ -179,7 +179,7 @@ def _macros(tables: Tables) -> str:
 #   .include ENFORCEMENT_DIR/enforcement.conf
 # What is done when the tables cannot be read at all; while they can be, they say it themselves.
 ENFORCEMENT_ON_FAILURE = {on_failure}
-ENFORCEMENT_FAILURE_REPLY = {FAILURE_REPLY}
+ENFORCEMENT_FAILURE_REPLY = {FAILURE_REPLY.text}
 """
 
 

@@ -48,7 +48,8 @@ enforcement_data:
           acl = enforcement_decide
   warn    condition = ${if !eq{$acl_m_enf_reason}{no_exchange_server}}
           logwrite = enforcement1 serial=$acl_m_enf_serial verdict=$acl_m_enf_verdict reason=$acl_m_enf_reason \
-                     stage=$acl_m_enf_stage cohort=$acl_m_enf_cohort server=$acl_m_enf_server build=$acl_m_enf_build
+                     stage=$acl_m_enf_stage cohort=$acl_m_enf_cohort server=$acl_m_enf_server build=$acl_m_enf_build \
+                     at=$acl_m_enf_now
   warn    condition = ${if eq{$acl_m_enf_reason}{failure}}
           logwrite = :main,panic: enforcement tables missing or damaged: ENFORCEMENT_DIR/tables/$acl_m_enf_bad \
                      (verdict: $acl_m_enf_verdict; install the export again, readable for uid $exim_uid)

@@ -25,6 +25,7 @@ _WORK: Final = ".work-"  # what a killed install leaves behind; the next one cle
 _KEPT: Final = 5  # versions to go back to, one after the other
 _NAME = re.compile(r"(\d{1,12})-[0-9a-f]{16}(?:\.\d{1,4})?", re.ASCII)
 _CONFIGURATION: Final = ("exim/enforcement.acl", "exim/enforcement.conf")  # what Exim reads only when it starts
+_BY_HAND: Final = ("postfix/enforcement-milter.service", "postfix/main.cf")  # what was taken over when it was set up
 
 
 class InstallError(ValueError):
@@ -248,7 +249,11 @@ def _what_to_reload(root: Path, name: str, replaced: str | None) -> tuple[str, .
         said.append(f"reload Exim: it reads {by_hand[0]}{' and others' if by_hand[1:] else ''} only when it starts")
     elif exim:
         said.append("Exim needs nothing: it reads its tables anew for each message")
-    if any(each.startswith("postfix/") for each in changed):
+    if by_hand := [each for each in _BY_HAND if each in changed]:
+        said.append(
+            f"Postfix and its milter go on as they were set up: take over {' and '.join(by_hand)}, restart both"
+        )
+    elif any(each.startswith("postfix/") for each in changed):
         said.append("Postfix needs nothing: the milter sees the change by itself")
     if any(each.startswith("rego/") for each in changed):
         said.append("a policy engine that does not watch rego/ has to load it anew")

@@ -18,7 +18,7 @@ class Origin:
 
     policy: str
     as_of: date
-    valid_days: int
+    not_after: date
     revision: int
     guardrails: list[dict[str, Any]]
     override: str | None
@@ -58,7 +58,7 @@ def manifest(files: Mapping[str, bytes], origin: Origin) -> bytes:
         "serial": serial(origin.as_of, origin.revision),
         "as_of": origin.as_of.isoformat(),
         "valid_from": (origin.as_of + timedelta(days=1)).isoformat(),
-        "not_after": (origin.as_of + timedelta(days=origin.valid_days)).isoformat(),
+        "not_after": origin.not_after.isoformat(),
         "guardrails": origin.guardrails,
         "override": origin.override,
         "run": origin.run,

@@ -16,13 +16,12 @@ import Milter
 
 from enforcement.export.manifest import MANIFEST_NAME
 from enforcement.export.postfix import LOOKUP_NAME
-from enforcement.export.target import Answer, Lookup, Peer, Reason, answer, logged, read_lookup
+from enforcement.export.target import FAILURE_REPLY, Answer, Lookup, Peer, Reason, answer, logged, read_lookup
 from enforcement.names import printable
 from enforcement.policy import OnFailure
-from enforcement.verdict import Reply, Verdict
+from enforcement.verdict import Verdict
 
 _TIMEOUT_SECONDS: Final = 300  # a mail server that has been silent as long has gone
-_FAILURE: Final = Reply(450, "4.3.0", "450 4.3.0 Temporary failure of the enforcement policy; try again later")
 _log = logging.getLogger("enforcement.decisions")
 _trouble = logging.getLogger("enforcement.milter")
 
@@ -43,7 +42,7 @@ class Installed:
         if lookup is not None:
             return answer(lookup, peer, at), lookup.serial
         if self._on_failure is OnFailure.DEFER:
-            return Answer(verdict=Verdict.DEFER, reason=Reason.FAILURE, reply=_FAILURE), None
+            return Answer(verdict=Verdict.DEFER, reason=Reason.FAILURE, reply=FAILURE_REPLY), None
         return Answer(verdict=Verdict.ACCEPT, reason=Reason.FAILURE), None
 
     def _current(self) -> Lookup | None:

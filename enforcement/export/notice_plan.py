@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
+from enforcement.clock import lasting
 from enforcement.course import Course
 from enforcement.export.recipients import first_days, on_day, unremediated
 from enforcement.history import History
@@ -18,7 +19,6 @@ from enforcement.policy import Notice, Policy
 
 GENERAL: Final = "general"
 TARGETED: Final = "targeted"
-_STAGE: Final = "stage"
 _NOTICE = re.compile(r"general|targeted|stage [1-9][0-9]{0,2}", re.ASCII)
 _COLUMNS: Final = ("notice", "cohort", "tenant", "sent_on")
 
@@ -132,9 +132,7 @@ def _entries(calendar: pl.DataFrame, way: Course, history: History, policy: Poli
         schema={"stage": pl.Int16, "starts_at": pl.Int32},
     )
     begun = (
-        way.spans.filter(pl.col("until_on").is_null())
-        .select("server_id", "cohort", "spell")
-        .join(way.spans, on=["server_id", "cohort", "spell"])
+        lasting(way.spans)
         .group_by("server_id", "cohort")
         .agg(spell_from_on=pl.col("from_on").min())
         .join(history.servers.select("server_id", "server"), on="server_id")

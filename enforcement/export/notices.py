@@ -1,9 +1,8 @@
 """The notices of an export: texts to all and to each tenant, the list to mail them by, and what must go out when."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, Final
 
 import polars as pl
@@ -16,6 +15,7 @@ from enforcement.export.notice_plan import Plan, notice_calendar, to_send
 from enforcement.export.notice_texts import ServerTold, Step, TenantTold, Timeline, general, to_tenant
 from enforcement.history import History
 from enforcement.names import file_name
+from enforcement.pauses import pause_days
 from enforcement.policy import Policy
 from enforcement.remedies import Remedy, recommended, remedies
 from enforcement.spreadsheet import safe_csv
@@ -118,7 +118,7 @@ class _Cache:
     def server(self, row: Mapping[str, Any]) -> ServerTold:
         build = row["build"]
         if build not in self._of:
-            self._of[build] = recommended(self._catalogue.place(Build.parse(build)), self._known)
+            self._of[build] = recommended(Build.parse(build), self._catalogue, self._known)
         return ServerTold(
             server=row["server"],
             build=build,
@@ -154,21 +154,6 @@ def _steps(calendar: pl.DataFrame, rows: pl.DataFrame, policy: Policy) -> dict[t
             Step(from_on=from_on, until_on=until_on, stage=stage, running=running, is_now=is_now)
         )
     return {key: tuple(steps) for key, steps in found.items()}
-
-
-def pause_days(pauses: pl.DataFrame, year: int) -> Counter[str]:
-    """Count the days of a calendar year that each tenant was granted. Takes PAUSES.
-
-    >>> pauses = pl.DataFrame({"tenant": ["t"], "from": [date(2025, 12, 30)], "days": [5]})
-    >>> pause_days(pauses, 2026)["t"], pause_days(pauses, 2025)["t"]
-    (3, 2)
-    """
-    counted: Counter[str] = Counter()
-    for tenant, begins, days in pauses.select("tenant", "from", "days").iter_rows():
-        first = max(begins, date(year, 1, 1))
-        last = min(begins + timedelta(days=days - 1), date(year, 12, 31))
-        counted[tenant] += max((last - first).days + 1, 0)
-    return counted
 
 
 def _merged(told: TenantTold, policy: Policy, name: str, due: str) -> tuple[object, ...]:

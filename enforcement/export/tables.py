@@ -11,10 +11,11 @@ import polars as pl
 
 from enforcement.builds import Hop
 from enforcement.catalogue import PRODUCTS, Catalogue
-from enforcement.export.calendar import calendar
+from enforcement.export.calendar import calendar, last_day
 from enforcement.history import History
 from enforcement.names import server_name, shown
-from enforcement.policy import Policy, Route
+from enforcement.policy import Policy
+from enforcement.received import Route
 from enforcement.replay import Replay
 from enforcement.schema import BUILDS
 from enforcement.standing import standings
@@ -77,7 +78,7 @@ def tables(
         policy=policy,
         serial=edition.serial,
         as_of=edition.as_of,
-        not_after=edition.as_of + timedelta(days=policy.export.valid_days),
+        not_after=last_day(edition.as_of, policy),
         calendar=calendar(result.course.spans, servers, policy, as_of=edition.as_of),
         servers=with_cohorts(servers, policy, PRODUCTS),
         builds=build_table(history.builds, policy, catalogue),
@@ -108,12 +109,8 @@ def with_cohorts(servers: pl.DataFrame, policy: Policy, products: Sequence[str])
 
 
 def _cohorts_of(tenant: str, policy: Policy, products: Sequence[str]) -> list[tuple[str, str]]:
-    found = []
-    for product in products:
-        name = next((cohort.name for cohort in policy.cohorts if cohort.takes(product, tenant)), None)
-        if name is not None:
-            found.append((product, name))
-    return found
+    taken = [(product, policy.cohort_for(product, tenant)) for product in products]
+    return [(product, cohort.name) for product, cohort in taken if cohort is not None]
 
 
 def build_table(builds: pl.DataFrame, policy: Policy, catalogue: Catalogue) -> pl.DataFrame:

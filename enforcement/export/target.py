@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from enforcement.builds import Evidence, Hop
 from enforcement.decision import State, Still, decide, still_on
 from enforcement.policy import Policy
-from enforcement.received import DIRECT, Stamp, read_chain
+from enforcement.received import Route, Stamp, read_chain
 from enforcement.verdict import Reply, Verdict
 
 _CERTIFICATE: Final = "sha256:"
@@ -56,6 +56,8 @@ class Answer:
     stage: int | None = None
 
 
+# What a target defers with while no tables can be trusted, if `on_failure` says so.
+FAILURE_REPLY: Final = Reply(450, "4.3.0", "450 4.3.0 Temporary failure of the enforcement policy; try again later")
 _STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
@@ -185,7 +187,7 @@ def _state(lookup: Lookup, seen: "_Seen", day: date) -> State | Answer:
     if cohort is None or day < cohort.starts_on:
         return seen.accepted(Reason.NO_COHORT)
     calendar = server.calendar.get(cohort.name)
-    if calendar is None:
+    if calendar is None or day < calendar.spell_from_on:
         return seen.accepted(Reason.NEW_DETECTION, cohort.name)
     return State(
         server=str(seen.server),
@@ -195,7 +197,7 @@ def _state(lookup: Lookup, seen: "_Seen", day: date) -> State | Answer:
         product=build.product,
         vulnerable_from=build.vulnerable_from,
         rule=build.rule,
-        route=DIRECT,
+        route=Route.DIRECT,
         cohort=cohort.name,
         cohort_starts_on=cohort.starts_on,
         spell_from_on=calendar.spell_from_on,

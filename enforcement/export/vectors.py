@@ -18,8 +18,7 @@ from enforcement.explain import Seen, state_of
 from enforcement.export.tables import Tables
 from enforcement.export.target import Reason, direct_hand_over
 from enforcement.names import tenant_of
-from enforcement.policy import Route
-from enforcement.received import Stamp
+from enforcement.received import Route, Stamp
 
 # Addresses of documentation (RFC 5737, RFC 3849), and one that no network around a server is likely to hold.
 _PEERS: Final = ("192.0.2.250", "198.51.100.250", "203.0.113.250", "2001:db8:ffff::250", "240.0.0.1", "100::1")

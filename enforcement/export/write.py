@@ -25,7 +25,7 @@ class ExportError(ValueError):
 
 
 class RefusedError(ExportError):
-    """A policy that must not go out: its guardrails or pauses do not hold."""
+    """A policy that must not go out: its guardrails, pauses or notices do not hold."""
 
 
 def export_files(oracle: Oracle, origin: Origin, more: Mapping[str, bytes], key: SigningKey | None) -> dict[str, bytes]:

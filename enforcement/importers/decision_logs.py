@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from enforcement.schema import DECISIONS, REJECTS
 from enforcement.verdict import Verdict
 
 _ROWS_AT_ONCE: Final = 100_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FORMAT: Final = 1
 _MOST_STAGES: Final = 400
 _LOGGED: Final = frozenset(Reason) - {Reason.NO_EXCHANGE_SERVER}
@@ -33,7 +34,8 @@ _BEFORE: Final = (
 _EXIM_LINE: Final = re.compile(rf"{_BEFORE}enforcement\d{{1,5}} ", re.ASCII)
 _EXIM: Final = re.compile(
     rf"{_BEFORE}enforcement1 serial=(?P<serial>\S+) verdict=(?P<verdict>\S+) reason=(?P<reason>\S+)"
-    r" stage=(?P<stage>\S+) cohort=(?P<cohort>\S+) server=(?P<server>\S+) build=(?P<build>\S+)",
+    r" stage=(?P<stage>\S+) cohort=(?P<cohort>\S+) server=(?P<server>\S+) build=(?P<build>\S+)"
+    r"(?: at=(?P<seconds>\d{1,11}))?",
     re.ASCII,
 )
 _JSON_LINE: Final = re.compile(r'\s*\{\s*"enforcement"\s*:', re.ASCII)
@@ -90,13 +92,18 @@ def _batch(rows: list[_Row], rejects: list[tuple[int, str, str]]) -> Batch:
 
 
 def _exim(line: str) -> dict[str, Any]:
-    """Take an Exim line apart; a blank value is `-`. Without a zone its time is UTC."""
+    """Take an Exim line apart; a blank value is `-`.
+
+    Its time is the one that it was decided by; what Exim writes before is the time of the place, if it names no zone.
+    """
     found = _EXIM.fullmatch(line)
     if found is None:
         raise ValueError(f"not a line of format {_FORMAT} ({_EXPECTED})")
     told: dict[str, Any] = {key: None if text == "-" else text for key, text in found.groupdict().items()}
     zone = found["zone"] or "+0000"
     told["at"] = f"{found['at'].replace(' ', 'T')}{zone[:3]}:{zone[3:]}"
+    if found["seconds"]:
+        told["at"] = (_EPOCH + timedelta(seconds=int(found["seconds"]))).isoformat()
     told["reason"] = str(told["reason"]).replace("_", " ")
     for key in ("serial", "stage"):
         if told[key] is not None:

@@ -179,9 +179,10 @@ def _day_first(dates: Sequence[str]) -> bool | None:
         if found is None:
             continue
         first, sign, second = int(found[1]), found[2], int(found[3])
+        # Twelve hours tell nothing: Australia, Singapore and India have AM and PM too, and the day first.
         if first > _LARGEST_MONTH or sign == ".":  # with dots nobody has the month first
             told.add(True)
-        elif second > _LARGEST_MONTH or text.upper().endswith((" AM", " PM")):
+        elif second > _LARGEST_MONTH:
             told.add(False)
     return told.pop() if len(told) == 1 else None
 

@@ -12,15 +12,16 @@ from enforcement.importers.batch import FIRST_ON, LAST_ON, column_of, names_and_
 from enforcement.importers.table_columns import COLUMNS, OPTIONAL, REQUIRED
 from enforcement.importers.table_times import utc_times
 from enforcement.names import excerpt, read_each, server_name, shown, tenant_name
+from enforcement.received import Route
 from enforcement.schema import HANDOVERS, REJECTS
 
-ROUTES: Final = ("direct", "relayed", "through cloud")
+ROUTES: Final = tuple(route.value for route in Route)
 
 _MOST_MESSAGES: Final = 2**31 - 1
 _MOST_KNOWN: Final = 1_000_000  # texts of a column; about 200 MB
 _STORABLE: Final = (datetime.combine(FIRST_ON, time()), datetime.combine(LAST_ON, time()) + timedelta(days=1))
 _CALENDAR: Final = (datetime(1, 1, 1), datetime(9999, 12, 31))  # noqa: DTZ001 - times are UTC without a zone
-_USUAL: Final = {"hop": Hop.SMTP.value, "route": "direct"}
+_USUAL: Final = {"hop": Hop.SMTP.value, "route": Route.DIRECT.value}
 
 
 class Meanings:

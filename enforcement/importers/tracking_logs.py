@@ -13,6 +13,7 @@ from enforcement.importers.batch import Batch, is_storable
 from enforcement.importers.table_times import utc_times
 from enforcement.importers.text_lines import TOO_LONG, Report, text_lines
 from enforcement.names import excerpt, server_name, shown
+from enforcement.received import Route
 from enforcement.schema import HANDOVERS, REJECTS
 
 _ROWS_AT_ONCE: Final = 100_000
@@ -243,7 +244,7 @@ def _batch(sent: list[_Sent], broken: list[_Broken], meanings: _Meanings, notes:
         elif isinstance(build, ValueError):
             problem = f"{_BUILD}: {build}"
         else:
-            good.append((sent_at, server, build, None, str(Hop.MAPI), "direct", 1))
+            good.append((sent_at, server, build, None, str(Hop.MAPI), str(Route.DIRECT), 1))
             continue
         bad.append((row.position, excerpt(problem), excerpt(f"{row.time},{row.server},{row.build or ''}")))
     return Batch(
