@@ -149,6 +149,16 @@ def test_who_hands_over_and_what_it_shows_decide(export: Path, running: PostfixS
     assert agrees(export, running, [(Peer([line(SERVER)], "198.51.100.7"), at)]) == [Reason.NEW_DETECTION]
 
 
+def test_each_message_is_of_the_peer_that_its_case_names(export: Path, running: PostfixServer) -> None:
+    """Also when the one before came from another address, or from one of the other family."""
+    at = datetime(2024, 4, 3, 7)
+    addresses = ["203.0.113.9", "192.0.2.1", "2001:db8:8::25", "2001:db8:7::25", "203.0.113.9"]
+    codes = [code for code, _ in running.replies([(Peer([line("new.example")], each), at) for each in addresses])]
+    assert codes == [250, 550, 250, 550, 250]
+    with pytest.raises(RuntimeError, match="Postfix takes no mail as from nowhere"):
+        next(running.replies([(Peer([], "nowhere"), at)]))
+
+
 @pytest.mark.parametrize(
     "name",
     ["a" * 2_000, 'x"y', "x$y", "x{y}", "x:y", "x y", "ünï.example", "x\\y", "[2001:db8::1]", "x' or 1=1", "%s%n", "-"],
