@@ -14,6 +14,7 @@ from enforcement.catalogue import Catalogue
 from enforcement.export.manifest import MANIFEST_NAME, Origin, serial
 from enforcement.export.notice_plan import judge, plan
 from enforcement.export.notices import Known, notice_files
+from enforcement.export.reach import told_of_reach
 from enforcement.export.signing import read_signing_key
 from enforcement.export.tables import Edition, Tables, read_identities, tables
 from enforcement.export.vectors import Oracle
@@ -47,6 +48,7 @@ class Exported:
     calendar: pl.DataFrame
     replay: Replay
     relies_on: tuple[str, ...]  # notices that are supposed to have gone out
+    reach: tuple[str, ...]  # what mail servers leave out, and which identities they know
 
 
 def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
@@ -71,6 +73,7 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         refuse(result, origin)
         edition = Edition(as_of, serial(as_of, order.revision))
         known = tables(result, history, setting.background().catalogue, edition, _identities(order.identities))
+        reach = told_of_reach(history, result.course, result.policy, known.identities, as_of=as_of)
         told = _announced(result, history, known, order, setting.background().catalogue)
     key = None if order.key is None else read_signing_key(order.key)
     oracle = Oracle(
@@ -89,6 +92,7 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         calendar=known.calendar,
         replay=result,
         relies_on=told.relies_on,
+        reach=reach,
     )
 
 

@@ -203,6 +203,8 @@ def exported(made: Exported, how: Format) -> None:
     for told in made.replay.unmatched:
         say(told)
     if how is not Format.TABLE:
+        for told in made.reach:
+            say(told)
         write_answer(made.calendar, made.manifest, how)
         return
     manifest = made.manifest
@@ -211,7 +213,7 @@ def exported(made: Exported, how: Format) -> None:
         f"valid from {manifest['valid_from']} to {manifest['not_after']}"
     )
     answer(f"{made.calendar['server'].n_unique():,} servers under enforcement in the calendar")
-    for told in made.relies_on:
+    for told in (*made.reach, *made.relies_on):
         answer(told)
     if manifest["override"]:
         broken = [rail for rail in manifest["guardrails"] if rail["state"] != "pass"]

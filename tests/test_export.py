@@ -7,8 +7,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from worlds import store_of
+from worlds import run, store_of
 
+from enforcement.export.tables import read_identities
 from enforcement.export.write import ExportError
 from enforcement.exporting import Order, export_policy
 from enforcement.policy_text import parse_policy
@@ -141,6 +142,40 @@ def test_an_identity_of_a_server_that_nobody_has_seen_is_refused(store: Path, tm
     identities.write_text(f"identity,server\n192.0.2.1,{SERVER}\n192.0.2.2,mail.contosso.example\n")
     with pytest.raises(ValueError, match=r"not in the store: 1, the first 'mail\.contosso\.example'"):
         export_policy("ninety-days", Setting(store=store), Order(out=tmp_path / "out", identities=identities))
+
+
+def test_an_export_says_what_mail_servers_leave_out_and_whom_postfix_does_not_know(tmp_path: Path) -> None:
+    """Of four subject messages one came directly in the last 30 days, one the day before them; two were relayed."""
+    table = tmp_path / "mail.csv"
+    rows = [
+        ("2024-01-11", SERVER, "direct"),
+        ("2024-01-12", SERVER, "direct"),
+        ("2024-02-10", SERVER, "relayed"),
+        ("2024-02-10", "mail.fabrikam.example", "relayed"),
+    ]
+    lines = [f"{day}T10:00:00Z,{server},{EX2013},{route}" for day, server, route in rows]
+    lines.append(f"2024-02-10T10:00:00Z,mail.fabrikam.example,{PATCHED},direct")  # not vulnerable: not subject
+    table.write_text("\n".join(["sent_at,server,build,route", *lines]) + "\n")
+    store, identities = tmp_path / "mail.duckdb", tmp_path / "identities.csv"
+    assert run("import", table, "--store", store).returncode == 0
+    identities.write_text(f"identity,server\n192.0.2.1,{SERVER}\nsha256:{'ab' * 32},{SERVER}\n")
+    done = run("export", "ninety-days", "--store", store, "--out", tmp_path / "out", "--identities", identities)
+    assert "leave out 2 (66.7%) of the 3 subject messages of the last 30 days (2 relayed)" in done.stdout
+    assert "2 identities of 1 server: 1 address, 1 certificate." in done.stdout
+    assert "Certificates do not count in Postfix" in done.stdout
+    identities.write_text(f"identity,server\n192.0.2.1,{SERVER}\n")
+    done = run("export", "ninety-days", "--store", store, "--out", tmp_path / "out", "--identities", identities)
+    assert "1 identity of 1 server: 1 address." in done.stdout
+    assert "Certificates" not in done.stdout
+
+
+def test_two_spellings_of_one_peer_are_one_identity() -> None:
+    """A target meets an IPv4 address as such, and never tells the scope of an address."""
+    text = f"identity,server\n192.0.2.1,{SERVER}\n::ffff:192.0.2.1/128,mail.fabrikam.example\n"
+    with pytest.raises(ValueError, match=r"ids line 3: 192\.0\.2\.1 is mail\.contoso\.example above"):
+        read_identities(text, source="ids")
+    with pytest.raises(ValueError, match=r"ids line 2: 'fe80::1%eth0' \(expected an address"):
+        read_identities(f"identity,server\nfe80::1%eth0,{SERVER}\n", source="ids")
 
 
 def test_a_stage_that_would_come_before_its_notice_refuses_the_export(store: Path, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_who_hands_over_and_what_it_shows_decide(export: Path, running: PostfixS
     assert agrees(export, running, [(Peer([line(SERVER)], "198.51.100.7"), at)]) == [Reason.NEW_DETECTION]
 
 
-def test_each_message_is_of_the_peer_that_its_case_names(export: Path, running: PostfixServer) -> None:
+def test_each_message_is_of_the_peer_that_its_case_names(running: PostfixServer) -> None:
     """Also when the one before came from another address, or from one of the other family."""
     at = datetime(2024, 4, 3, 7)
     addresses = ["203.0.113.9", "192.0.2.1", "2001:db8:8::25", "2001:db8:7::25", "203.0.113.9"]
