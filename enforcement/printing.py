@@ -51,7 +51,8 @@ def imports(records: Sequence[ImportRecord], how: Format, *, rejected: pl.DataFr
 
 def forgotten(what: Forgotten) -> None:
     """Print what was removed."""
-    answer(f"forgotten: {what.imports:,} imports, {what.traffic_rows:,} rows of traffic, {what.sightings:,} sightings")
+    told = f"forgotten: {what.imports:,} imports, {what.traffic_rows:,} rows of traffic, {what.sightings:,} sightings"
+    answer(f"{told}, {what.clock_starts:,} clock starts, {what.decisions:,} decisions")
 
 
 def fleet(known: Fleet, how: Format) -> None:

@@ -17,7 +17,7 @@ from enforcement.importers.batch import Batch, names_and_places
 from enforcement.names import printable, shown
 from enforcement.rounded_times import SUSPECT_SHARE, MinuteZero, Spread
 from enforcement.store_connection import StoreError, registered, transaction
-from enforcement.store_logged import logged_rows, take_decisions, take_started
+from enforcement.store_logged import logged_rows, shared_decisions, take_decisions, take_started
 from enforcement.store_names import Names
 from enforcement.store_records import ImportRecord, written_options
 from enforcement.store_spool import Days, Rows, Spool, by_day, who
@@ -90,6 +90,7 @@ def add_batches(  # noqa: PLR0913 - the parts of one import
                     *_note_of_minutes(arrived, is_known=rounded_to is not None),
                     *_note_of_tenants(n_other_tenant),
                     *_note_of_overlap(overlap, sources),
+                    *(_note_of_decisions(*shared_decisions(connection, import_id)) if arrived.logged_rows else ()),
                 )
             ),
         )
@@ -291,6 +292,14 @@ def _note_of_overlap(overlap: int, sources: str) -> Iterator[str]:
         yield f"days of servers that were already there from {sources}: {overlap:,} (the same mail may now count twice)"
 
 
+def _note_of_decisions(n_shared: int, import_ids: list[int]) -> Iterator[str]:
+    if n_shared:
+        yield (
+            f"decisions that were already there from {_named(import_ids)}: {n_shared:,} (the same log may now count "
+            "twice: if one of them has grown since, or was packed, forget the other)"
+        )
+
+
 def _overlap(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int, str]:
     """Count the days of servers in an import that are there from others too, and name the imports that hold them."""
     others = connection.execute("select 1 from raw.handover_days where import_id <> ? limit 1", [import_id])
@@ -308,11 +317,13 @@ def _overlap(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int
         {"import_id": import_id},
     ).fetchall()
     n_days, import_ids = rows[0]
-    if not n_days:
-        return 0, ""
+    return (n_days, _named(import_ids)) if n_days else (0, "")
+
+
+def _named(import_ids: list[int]) -> str:
     more = f" and {len(import_ids) - _SHOWN_IMPORTS} more" if len(import_ids) > _SHOWN_IMPORTS else ""
     ids = ", ".join(str(import_id) for import_id in import_ids[:_SHOWN_IMPORTS])
-    return n_days, f"import{'s' if len(import_ids) > 1 else ''} {ids}{more}"
+    return f"import{'s' if len(import_ids) > 1 else ''} {ids}{more}"
 
 
 def _write_record(

@@ -19,6 +19,15 @@ _COUNT: Final = """
 select (select count(*) from raw.clock_starts where import_id = $import_id)
      + (select count(*) from raw.decisions where import_id = $import_id)
 """
+_SHARED: Final = """
+with keyed as (
+    select import_id, hash(decided_at, server_id, build_id, verdict, reason, stage, policy_serial) as decision
+    from raw.decisions
+), mine as (select decision from keyed where import_id = $import_id),
+    theirs as (select * from keyed where import_id <> $import_id)
+select (select count(*) from mine semi join theirs using (decision)),
+    (select list(distinct import_id order by import_id) from theirs semi join mine using (decision))
+"""
 
 
 def take_started(connection: duckdb.DuckDBPyConnection, started: pl.DataFrame, names: Names, import_id: int) -> None:
@@ -58,6 +67,12 @@ def logged_rows(connection: duckdb.DuckDBPyConnection, import_id: int) -> int:
     """Count the rows of an import that are no mail."""
     ((found,),) = connection.execute(_COUNT, {"import_id": import_id}).fetchall()
     return int(found)
+
+
+def shared_decisions(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int, list[int]]:
+    """Count the decisions of an import that others tell too, to the second, and name those: a log that has grown."""
+    ((found, import_ids),) = connection.execute(_SHARED, {"import_id": import_id}).fetchall()
+    return int(found), import_ids or []
 
 
 def _ids(given: pl.Series, ids_of: Callable[[pl.Series], npt.NDArray[np.int64]]) -> pa.Array:
