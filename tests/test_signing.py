@@ -195,6 +195,9 @@ def test_dates_and_serials(signed: Path, keys: Path) -> None:
     key = read_public_key(keys / "ours.pub")
     assert verify(signed, today=date(2026, 12, 7), key=key).ok
     assert "expired" in verify(signed, today=date(2026, 12, 8), key=key).reasons[0]
+    assert not verify(signed, today=date(2026, 11, 24), key=key).notes
+    early = verify(signed, today=date(2026, 11, 23), key=key)
+    assert (early.ok, early.notes) == (True, ("it decides nothing before 2026-11-24: until then all mail is accepted",))
     content = (signed / MANIFEST_NAME).read_bytes()
     assert checked(signed, keys, holding=Holding(2026112300, content)).ok
     assert checked(signed, keys, holding=Holding(2026112299, None)).ok
@@ -231,6 +234,12 @@ def test_links_pipes_and_sockets_are_refused_unread(export: Path, keys: Path, tm
         assert checked(export, keys).reasons[0] == f"{name}: not a plain file"
         shutil.copy(outside / name, tmp_path / "again")
         (tmp_path / "again").replace(export / name)
+    for name in (MANIFEST_NAME, ENVELOPE_NAME):
+        (export / name).rename(tmp_path / "kept")
+        (export / name).mkdir()
+        assert checked(export, keys).reasons == (f"{name}: not a plain file",)
+        (export / name).rmdir()
+        (tmp_path / "kept").rename(export / name)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(export / "s"))
         assert checked(export, keys).reasons == ("s: not in the manifest",)
