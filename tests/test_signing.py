@@ -379,13 +379,19 @@ def test_wrong_key_files_are_told_in_words_that_repeat_nothing(keys: Path, tmp_p
     os.truncate(tmp_path / "huge", 2**30)
     rsa = tmp_path / "rsa"
     rsa.write_text("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
+    both, private = tmp_path / "both", tmp_path / "private"
+    both.write_text((keys / "ours.pub").read_text() * 2)
+    private.write_text(secret * 2)
+    private.chmod(0o600)
     cases: list[tuple[Callable[[Path], object], Path, str]] = [
         (read_signing_key, loose, "others can read this key"),
         (read_signing_key, broken, "no ed25519 private key"),
-        (read_signing_key, keys / "ours.pub", "others can read"),
+        (read_signing_key, keys / "ours.pub", "this is a public key"),
         (read_signing_key, tmp_path / "huge", "larger than"),
         (read_public_key, keys / "ours", "this is a private key"),
         (read_public_key, rsa, "no ed25519 public key"),
+        (read_public_key, both, "holds 2 keys"),
+        (read_signing_key, private, "holds 2 keys"),
     ]
     for read, path, told in cases:
         with pytest.raises(ValueError, match=told) as problem:
