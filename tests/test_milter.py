@@ -7,13 +7,14 @@ import os
 import shutil
 import signal
 import smtplib
+import socket
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from conftest import absent
-from worlds import store_of
+from worlds import run, store_of
 
 from enforcement.export.postfix_server import DOMAIN, PostfixServer, postfix_server
 from enforcement.export.target import Lookup, Peer, Reason, answer, read_lookup
@@ -250,3 +251,42 @@ def test_a_fault_that_passes_ends_with_it(export: Path, monkeypatch: pytest.Monk
     at = datetime(2024, 4, 3, 7)
     reasons = [installed.answer(Peer([line(SERVER)]), at)[0].reason for _ in range(2)]
     assert reasons == [Reason.FAILURE, Reason.ENFORCED]
+
+
+def test_a_manifest_nested_without_end_is_damage(tmp_path: Path) -> None:
+    from enforcement.export import milter  # noqa: PLC0415 - its library may not be there
+
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    installed = milter.Installed(tmp_path, OnFailure.DEFER)
+    assert installed.answer(Peer([line(SERVER)]), datetime(2024, 4, 3, 7))[0].reason is Reason.FAILURE
+
+
+def test_no_milter_takes_the_socket_of_another(export: Path, tmp_path: Path) -> None:
+    """Nor a file, nor what its library would misread and listen somewhere else."""
+    taken, file = tmp_path / "taken.sock", tmp_path / "file"
+    file.touch()
+    with socket.socket(socket.AF_UNIX) as other, socket.socket() as port:
+        other.bind(str(taken))
+        other.listen()
+        port.bind(("127.0.0.1", 0))
+        port.listen()
+        number = port.getsockname()[1]
+        refusals = {
+            f"unix:{taken}": "another milter answers there",
+            f"unix:{file}": "is there and is no socket",
+            f"unix:{tmp_path}/none/s": "no such folder",
+            f"unix:{tmp_path}/{'x' * 200}": "nothing can listen there",
+            f"inet:{number}@127.0.0.1": "nothing can listen there",
+            "inet:99999@127.0.0.1": "not a port",
+            "nonsense": "not a socket",
+            "unix:": "not a socket",
+        }
+        for where, told in refusals.items():
+            done = run("milter", export, "--socket", where)
+            assert done.returncode == 2
+            assert told in done.stderr.splitlines()[-1], where
+        assert taken.is_socket()
+    assert file.is_file()
+    from enforcement.export.milter import _expect_free  # noqa: PLC0415 - its library may not be there
+
+    _expect_free(f"unix:{taken}")  # the one that listened has ended
