@@ -154,6 +154,25 @@ def test_what_cannot_be_asked_is_told_in_a_line(world: World, tmp_path: Path) ->
         assert (told or "") in done.stderr + done.stdout
 
 
+def test_a_program_is_heard_no_longer_than_it_answers(
+    vectors: list[Vector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it writes, and whatever it has started; words of an error are kept, though a flood came before."""
+    monkeypatch.setattr(other_targets, "_MOST_SECONDS", 1)
+    endless = "import json, sys\nwhile True: print(json.dumps({'verdict': 'accept'}))"
+    cases = {
+        endless: "gave more than 5 answers to 5 vectors",
+        "import sys\nwhile True: sys.stdout.write('x' * 1000)": "a line of more than 10,000 bytes",
+        "import subprocess\nsubprocess.run(['sleep', '60'])": "has not ended within 1 s",
+        "import sys\nfor n in range(20_000): print('noise', file=sys.stderr)\nsys.exit('no tables')": "no tables",
+    }
+    for text, told in cases.items():
+        (tmp_path / "program.py").write_text(text)
+        target = other_targets.program(f"{sys.executable} {tmp_path / 'program.py'}")
+        with pytest.raises(ValueError, match=told):
+            conform(target, tmp_path, vectors[:5])
+
+
 def test_the_command_drives_rego(world: World) -> None:
     need_rego()
     found = answer("conformance", world.out, "--target", "rego", "--limit", "200")
