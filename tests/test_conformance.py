@@ -1,10 +1,11 @@
 """Targets say what the model says, a broken one is found out, and anybody can try one of theirs."""
 
+import contextlib
 import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mail_servers import need_exim, need_rego
 from worlds import answer, refused, run
 
 from enforcement.export import exim_server, other_targets
-from enforcement.export.conformance import Agreement, Vector, conform, read_vectors
+from enforcement.export.conformance import Agreement, Answer, Running, Target, Vector, conform, read_vectors
 
 N_EVALUATED = 100_000
 HOSTILE_SERVICE = '5% $sender {x} "y" \\N  a: b | c'
@@ -125,6 +126,28 @@ for line in sys.stdin:
         said = {"verdict": "reject", "code": 550, "enhanced_code": "5.7.230", "text": "no"}
     print(json.dumps(said))
 """
+
+
+def test_of_many_cases_none_of_its_kind_is_left_out(world: World, vectors: list[Vector]) -> None:
+    """Where a server is asked some of the cases, minutes are many and odd names few: all names come up."""
+    many = [each.model_copy(update={"id": 1_000_000 * n + each.id}) for n in range(30) for each in vectors]
+    asked: list[Vector] = []
+
+    @contextlib.contextmanager
+    def start(_: Path) -> Iterator[Running]:
+        yield Remembers()
+
+    class Remembers:
+        def answers(self, given: Sequence[Vector]) -> list[Answer]:
+            asked.extend(given)
+            return [each.expect for each in given]
+
+    whole(conform(Target(name="remembers", start=start, at_most=1_200), world.out, many))
+    assert len(asked) == 1_200
+    tops = {each.received[0].partition(";")[0] for each in vectors if each.received}
+    assert {each.received[0].partition(";")[0] for each in asked if each.received} == tops
+    assert {each.at.minute for each in asked} == set(range(60))
+    assert [each.id for each in asked] == sorted(each.id for each in asked)
 
 
 def test_a_program_can_be_a_target(world: World, tmp_path: Path) -> None:
