@@ -37,7 +37,8 @@ class Drift:
     """How production's decisions compare with a policy.
 
     judged: LOGGED with what was expected and `agrees`; volume: by tenant and stage, of the days compared; gaps: GAPS;
-    expected: in all, None where there is no mail to compare with; days: those compared.
+    expected: in all, None where there is no mail to compare with; days: those compared; blind_until: the last day that
+    an export rests on of which, or of any before, the store has no mail.
     """
 
     policy: Policy
@@ -49,6 +50,7 @@ class Drift:
     expected: Band | None
     observed: int
     days: int
+    blind_until: date | None
 
     @cached_property
     def decisions(self) -> int:
@@ -122,7 +124,7 @@ class Drift:
         if self.disagreements:
             told.append(
                 f"{self.disagreements:,} of {self.decisions:,} decisions are not what an export of {self.policy.name}"
-                " would have said: the policy on the server is another one, or not the one modelled"
+                f" would have said: {self._why()}"
             )
         if self.failures:
             told.append(f"{self.failures:,} decisions were made without tables that could be trusted")
@@ -142,6 +144,11 @@ class Drift:
             else "; there is no mail before to tell how many should have come"
         )
         return f"As expected: all {self.decisions:,} decisions are those of {self.policy.name}{mail}."
+
+    def _why(self) -> str:
+        if self.blind_until is None:
+            return "the policy on the server is another one, or not the one modelled"
+        return f"the store holds no mail until {self.blind_until}, on which an export rests (import that mail first)"
 
     def _explained(self) -> str:
         counts = dict(self.gaps.group_by("why").len().iter_rows())
@@ -172,6 +179,7 @@ def drift(
         ahead: list[pl.DataFrame] = []
         n_weeks = drift_volume.N_WEEKS
         compared: set[date] = set()
+        blind_until: date | None = None
         serial_of = drift_volume.serial_of_day(logged)
         serials = logged["policy_serial"].unique().sort().to_list()
         for number, serial in enumerate(serials):
@@ -182,6 +190,8 @@ def drift(
                 held.append(_unjudged(of_serial))
                 continue
             history = store.history(to_on=made)
+            if history.last_on is None:
+                blind_until = made
             point = ExportBasis(
                 as_of=made,
                 policy=rules,
@@ -215,6 +225,7 @@ def drift(
         expected=drift_volume.in_all(ahead_of_all, n_weeks) if compared else None,
         observed=drift_volume.observed_in_all(came),
         days=len(compared),
+        blind_until=blind_until,
     )
 
 

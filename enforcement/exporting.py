@@ -16,19 +16,16 @@ from enforcement.export.calendar import last_day
 from enforcement.export.manifest import MANIFEST_NAME, Origin, serial
 from enforcement.export.notice_plan import judge, plan
 from enforcement.export.notices import Known, notice_files
+from enforcement.export.reach import told_of_reach
 from enforcement.export.signing import read_signing_key
 from enforcement.export.tables import Edition, Tables, read_identities, tables
 from enforcement.export.vectors import Oracle
 from enforcement.export.write import RefusedError, export_files, refuse, write_export
 from enforcement.history import History, Period
 from enforcement.pieces import share
-from enforcement.received import Route
 from enforcement.replay import Replay
 from enforcement.store import open_store
-from enforcement.volume import subject_by_route
 from enforcement.workbench import Setting, ended, hash_of, replayed_on, rests_on
-
-_LOOKED_BACK_DAYS: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +51,7 @@ class Exported:
     calendar: pl.DataFrame
     replay: Replay
     relies_on: tuple[str, ...]  # notices that are supposed to have gone out
-    subject: Mapping[str, int]  # messages of the last 30 days, by route
-
-    @property
-    def left_out(self) -> str:
-        """Say how much of what the policy would touch does not come direct, and is accepted."""
-        n = sum(self.subject.values())
-        if not n:
-            return f"No message of the last {_LOOKED_BACK_DAYS} days was subject to the policy."
-        away = n - self.subject.get(Route.DIRECT, 0)
-        return (
-            f"Of {n:,} subject messages of the last {_LOOKED_BACK_DAYS} days {away:,} ({share(away, n)}) did not come "
-            "direct: mail servers accept such mail."
-        )
+    reach: tuple[str, ...]  # what mail servers leave out, and which identities they know
 
 
 def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
@@ -91,8 +76,7 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         refuse(result, origin)
         edition = Edition(as_of, serial(as_of, order.revision))
         known = tables(result, history, setting.background().catalogue, edition, _identities(order.identities))
-        lately = Period(as_of - timedelta(days=_LOOKED_BACK_DAYS - 1), as_of)
-        subject = subject_by_route(history.traffic, result.course.pairs, result.policy, lately)
+        reach = told_of_reach(history, result.course, result.policy, known.identities, as_of=as_of)
         told = _announced(result, history, known, order, setting.background().catalogue)
     key = None if order.key is None else read_signing_key(order.key)
     oracle = Oracle(
@@ -111,7 +95,7 @@ def export_policy(policy: str, setting: Setting, order: Order) -> Exported:
         calendar=known.calendar,
         replay=result,
         relies_on=told.relies_on,
-        subject=subject,
+        reach=reach,
     )
 
 

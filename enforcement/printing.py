@@ -51,7 +51,8 @@ def imports(records: Sequence[ImportRecord], how: Format, *, rejected: pl.DataFr
 
 def forgotten(what: Forgotten) -> None:
     """Print what was removed."""
-    answer(f"forgotten: {what.imports:,} imports, {what.traffic_rows:,} rows of traffic, {what.sightings:,} sightings")
+    told = f"forgotten: {what.imports:,} imports, {what.traffic_rows:,} rows of traffic, {what.sightings:,} sightings"
+    answer(f"{told}, {what.clock_starts:,} clock starts, {what.decisions:,} decisions")
 
 
 def fleet(known: Fleet, how: Format) -> None:
@@ -203,7 +204,8 @@ def exported(made: Exported, how: Format) -> None:
     for told in made.replay.unmatched:
         say(told)
     if how is not Format.TABLE:
-        say(made.left_out)
+        for told in made.reach:
+            say(told)
         write_answer(made.calendar, made.manifest, how)
         return
     manifest = made.manifest
@@ -212,8 +214,7 @@ def exported(made: Exported, how: Format) -> None:
         f"valid from {manifest['valid_from']} to {manifest['not_after']}"
     )
     answer(f"{made.calendar['server'].n_unique():,} servers under enforcement in the calendar")
-    answer(made.left_out)
-    for told in made.relies_on:
+    for told in (*made.reach, *made.relies_on):
         answer(told)
     if manifest["override"]:
         broken = [rail for rail in manifest["guardrails"] if rail["state"] != "pass"]

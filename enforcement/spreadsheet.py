@@ -4,7 +4,8 @@ from typing import Final
 
 import polars as pl
 
-_RUNS: Final = r"^[=+\-@\t\r]"  # what spreadsheets take for the start of a formula
+# What spreadsheets take for the start of a formula, in their full width too, as some do in East Asia.
+_RUNS: Final = r"^[=+\-@\t\r\n\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}]"
 
 
 def safe_csv(frame: pl.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """What forgetting removes: an import, or all that lies before a day."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -11,11 +12,13 @@ from enforcement.store_connection import StoreError, transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
-    """What was removed: whole imports, and rows of traffic and sightings."""
+    """What was removed: whole imports, and rows of traffic, sightings, clock starts and decisions."""
 
     imports: int
     traffic_rows: int
     sightings: int
+    clock_starts: int
+    decisions: int
 
 
 _DELETE_IMPORT: Final = {
@@ -68,7 +71,7 @@ def forget_import(connection: duckdb.DuckDBPyConnection, import_id: int) -> Forg
             ids = [row[0] for row in connection.execute("select import_id from raw.imports order by 1").fetchall()]
             raise StoreError(f"no import {import_id} (there: {', '.join(map(str, ids)) or 'none'})")
         connection.execute(_DROP_UNUSED)
-    return Forgotten(imports=1, traffic_rows=removed["traffic"], sightings=removed["sightings"])
+    return _told(1, removed)
 
 
 def forget_days(connection: duckdb.DuckDBPyConnection, before: date) -> Forgotten:
@@ -84,4 +87,14 @@ def forget_days(connection: duckdb.DuckDBPyConnection, before: date) -> Forgotte
             connection.execute(_DELETE_IMPORT["imports"], import_id)
             connection.execute(_DELETE_IMPORT["rejects"], import_id)
         connection.execute(_DROP_UNUSED)
-    return Forgotten(imports=len(gone), traffic_rows=removed["traffic"], sightings=removed["sightings"])
+    return _told(len(gone), removed)
+
+
+def _told(n_imports: int, removed: Mapping[str, int]) -> Forgotten:
+    return Forgotten(
+        imports=n_imports,
+        traffic_rows=removed["traffic"],
+        sightings=removed["sightings"],
+        clock_starts=removed["clock_starts"],
+        decisions=removed["decisions"],
+    )

@@ -18,7 +18,7 @@ from enforcement.names import printable, shown
 from enforcement.received import Route
 from enforcement.rounded_times import SUSPECT_SHARE, MinuteZero, Spread
 from enforcement.store_connection import StoreError, registered, transaction
-from enforcement.store_logged import decided_twice, logged_rows, take_decisions, take_started
+from enforcement.store_logged import logged_rows, shared_decisions, take_decisions, take_started
 from enforcement.store_names import Names
 from enforcement.store_records import ImportRecord, written_options
 from enforcement.store_spool import Days, Rows, Spool, by_day, who
@@ -91,7 +91,7 @@ def add_batches(  # noqa: PLR0913 - the parts of one import
                     *_note_of_minutes(arrived, is_known=rounded_to is not None),
                     *_note_of_tenants(n_other_tenant),
                     *_note_of_overlap(overlap, sources),
-                    *_note_of_decisions(*decided_twice(connection, import_id)),
+                    *(_note_of_decisions(*shared_decisions(connection, import_id)) if arrived.logged_rows else ()),
                 )
             ),
         )
@@ -293,18 +293,12 @@ def _note_of_overlap(overlap: int, sources: str) -> Iterator[str]:
         yield f"days of servers that were already there from {sources}: {overlap:,} (the same mail may now count twice)"
 
 
-def _note_of_decisions(n_twice: int, others: Sequence[int]) -> Iterator[str]:
-    if n_twice:
+def _note_of_decisions(n_shared: int, import_ids: list[int]) -> Iterator[str]:
+    if n_shared:
         yield (
-            f"decisions that stand word for word in {_named(others)}: {n_twice:,} (they count twice now: of a log that"
-            " has grown since, `forget` the earlier import)"
+            f"decisions that were already there from {_named(import_ids)}: {n_shared:,} (the same log may now count "
+            "twice: if one of them has grown since, or was packed, forget the other)"
         )
-
-
-def _named(import_ids: Sequence[int]) -> str:
-    more = f" and {len(import_ids) - _SHOWN_IMPORTS} more" if len(import_ids) > _SHOWN_IMPORTS else ""
-    ids = ", ".join(str(import_id) for import_id in import_ids[:_SHOWN_IMPORTS])
-    return f"import{'s' if len(import_ids) > 1 else ''} {ids}{more}"
 
 
 def _overlap(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int, str]:
@@ -325,6 +319,12 @@ def _overlap(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int
     ).fetchall()
     n_days, import_ids = rows[0]
     return (n_days, _named(import_ids)) if n_days else (0, "")
+
+
+def _named(import_ids: list[int]) -> str:
+    more = f" and {len(import_ids) - _SHOWN_IMPORTS} more" if len(import_ids) > _SHOWN_IMPORTS else ""
+    ids = ", ".join(str(import_id) for import_id in import_ids[:_SHOWN_IMPORTS])
+    return f"import{'s' if len(import_ids) > 1 else ''} {ids}{more}"
 
 
 def _write_record(

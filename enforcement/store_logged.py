@@ -19,21 +19,14 @@ _COUNT: Final = """
 select (select count(*) from raw.clock_starts where import_id = $import_id)
      + (select count(*) from raw.decisions where import_id = $import_id)
 """
-
-_TWICE: Final = """
-with mine as (
-    select * exclude import_id, count(*) as decisions from raw.decisions where import_id = $import_id group by all
-), others as (
-    select distinct d.* from raw.decisions d where import_id <> $import_id
-    and decided_at between (select min(decided_at) from mine) and (select max(decided_at) from mine)
-), shared as (
-    select mine.*, others.import_id from mine join others on mine.decided_at = others.decided_at
-    and mine.server_id is not distinct from others.server_id and mine.build_id is not distinct from others.build_id
-    and mine.verdict = others.verdict and mine.reason = others.reason
-    and mine.stage is not distinct from others.stage and mine.policy_serial is not distinct from others.policy_serial
-)
-select (select coalesce(sum(decisions), 0)::bigint from (select distinct * exclude import_id from shared)),
-    (select list(distinct import_id order by import_id) from shared)
+_SHARED: Final = """
+with keyed as (
+    select import_id, hash(decided_at, server_id, build_id, verdict, reason, stage, policy_serial) as decision
+    from raw.decisions
+), mine as (select decision from keyed where import_id = $import_id),
+    theirs as (select * from keyed where import_id <> $import_id)
+select (select count(*) from mine semi join theirs using (decision)),
+    (select list(distinct import_id order by import_id) from theirs semi join mine using (decision))
 """
 
 
@@ -70,16 +63,16 @@ def take_decisions(
         connection.execute(_INSERT_DECISIONS, {"import_id": import_id})
 
 
-def decided_twice(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int, list[int]]:
-    """Count the decisions of an import that others hold word for word, and name these: a log that has grown since."""
-    ((n_decisions, others),) = connection.execute(_TWICE, {"import_id": import_id}).fetchall()
-    return int(n_decisions), others or []
-
-
 def logged_rows(connection: duckdb.DuckDBPyConnection, import_id: int) -> int:
     """Count the rows of an import that are no mail."""
     ((found,),) = connection.execute(_COUNT, {"import_id": import_id}).fetchall()
     return int(found)
+
+
+def shared_decisions(connection: duckdb.DuckDBPyConnection, import_id: int) -> tuple[int, list[int]]:
+    """Count the decisions of an import that others tell too, to the second, and name those: a log that has grown."""
+    ((found, import_ids),) = connection.execute(_SHARED, {"import_id": import_id}).fetchall()
+    return int(found), import_ids or []
 
 
 def _ids(given: pl.Series, ids_of: Callable[[pl.Series], npt.NDArray[np.int64]]) -> pa.Array:

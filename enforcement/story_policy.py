@@ -174,7 +174,9 @@ def remarks(found: Sequence[Lint]) -> Piece:
     return listed([said("{key}: {b_message}.", key=lint.key, b_message=lint.message) for lint in found])
 
 
-def sign_off(manifest: Mapping[str, Any], calendar: pl.DataFrame, policy: Policy, folder: str, left_out: str) -> Piece:
+def sign_off(
+    manifest: Mapping[str, Any], calendar: pl.DataFrame, policy: Policy, folder: str, reach: Sequence[str]
+) -> Piece:
     """Say what was exported, for how many servers, how long it holds, and what mail servers leave out."""
     piece = said(
         "{b_name} is exported to {folder} for {b_servers} of {tenants}. It holds from {first} to {last}; whoever "
@@ -190,7 +192,7 @@ def sign_off(manifest: Mapping[str, Any], calendar: pl.DataFrame, policy: Policy
         [said("Guardrails were overridden: {b_why}.", b_why=manifest["override"])] if manifest["override"] else []
     )
     top = Piece(piece.html.replace("<p>", '<p class="answer">', 1), piece.text)
-    return together([top, said("{told}", told=left_out), *overridden])
+    return together([top, *(said("{told}", told=told) for told in reach), *overridden])
 
 
 def signature(manifest: Mapping[str, Any]) -> Piece:

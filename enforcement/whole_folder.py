@@ -10,6 +10,7 @@ def write_folder(files: Mapping[str, bytes], out: Path) -> None:
     """Write files, relative path → content, into a new folder and put it in place of the one that is there."""
     out.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    old = made.with_name(made.name + ".old")
     try:
         for name, content in files.items():
             path = made / name
@@ -17,14 +18,19 @@ def write_folder(files: Mapping[str, bytes], out: Path) -> None:
             path.write_bytes(content)
         made.chmod(0o755)
         if out.exists():
-            old = made.with_name(made.name + ".old")
             out.rename(old)
+        try:
             made.rename(out)
-            shutil.rmtree(old)
-        else:
-            made.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+    except OSError as problem:
+        raise OSError(problem.errno, f"not written: {problem.strerror}", str(out)) from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def files_of(folder: Path) -> set[str]:

@@ -1,10 +1,11 @@
 """Targets say what the model says, a broken one is found out, and anybody can try one of theirs."""
 
+import contextlib
 import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mail_servers import need_exim, need_rego
 from worlds import answer, refused, run
 
 from enforcement.export import exim_server, other_targets
-from enforcement.export.conformance import Agreement, Vector, conform, read_vectors
+from enforcement.export.conformance import Agreement, Answer, Running, Target, Vector, conform, read_vectors
 
 N_EVALUATED = 100_000
 HOSTILE_SERVICE = '5% $sender {x} "y" \\N  a: b | c'
@@ -127,6 +128,28 @@ for line in sys.stdin:
 """
 
 
+def test_of_many_cases_none_of_its_kind_is_left_out(world: World, vectors: list[Vector]) -> None:
+    """Where a server is asked some of the cases, minutes are many and odd names few: all names come up."""
+    many = [each.model_copy(update={"id": 1_000_000 * n + each.id}) for n in range(30) for each in vectors]
+    asked: list[Vector] = []
+
+    @contextlib.contextmanager
+    def start(_: Path) -> Iterator[Running]:
+        yield Remembers()
+
+    class Remembers:
+        def answers(self, given: Sequence[Vector]) -> list[Answer]:
+            asked.extend(given)
+            return [each.expect for each in given]
+
+    whole(conform(Target(name="remembers", start=start, at_most=1_200), world.out, many))
+    assert len(asked) == 1_200
+    tops = {each.received[0].partition(";")[0] for each in vectors if each.received}
+    assert {each.received[0].partition(";")[0] for each in asked if each.received} == tops
+    assert {each.at.minute for each in asked} == set(range(60))
+    assert [each.id for each in asked] == sorted(each.id for each in asked)
+
+
 def test_a_program_can_be_a_target(world: World, tmp_path: Path) -> None:
     """It reads vectors without their answers, and writes an answer a line."""
     (tmp_path / "mine.py").write_text(ECHO)
@@ -152,6 +175,25 @@ def test_what_cannot_be_asked_is_told_in_a_line(world: World, tmp_path: Path) ->
         done = run("conformance", world.out, "--target", f"{sys.executable} {tmp_path / 'bad.py'}")
         assert done.returncode == (2 if told else 1), done.stderr
         assert (told or "") in done.stderr + done.stdout
+
+
+def test_a_program_is_heard_no_longer_than_it_answers(
+    vectors: list[Vector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it writes, and whatever it has started; words of an error are kept, though a flood came before."""
+    monkeypatch.setattr(other_targets, "_MOST_SECONDS", 1)
+    endless = "import json, sys\nwhile True: print(json.dumps({'verdict': 'accept'}))"
+    cases = {
+        endless: "gave more than 5 answers to 5 vectors",
+        "import sys\nwhile True: sys.stdout.write('x' * 1000)": "a line of more than 10,000 bytes",
+        "import subprocess\nsubprocess.run(['sleep', '60'])": "has not ended within 1 s",
+        "import sys\nfor n in range(20_000): print('noise', file=sys.stderr)\nsys.exit('no tables')": "no tables",
+    }
+    for text, told in cases.items():
+        (tmp_path / "program.py").write_text(text)
+        target = other_targets.program(f"{sys.executable} {tmp_path / 'program.py'}")
+        with pytest.raises(ValueError, match=told):
+            conform(target, tmp_path, vectors[:5])
 
 
 def test_the_command_drives_rego(world: World) -> None:

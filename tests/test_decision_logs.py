@@ -172,26 +172,32 @@ def test_logs_go_into_the_store_and_out_again(tmp_path: Path) -> None:
     assert found[0] == ("mail.contoso.com", "contoso.com", "15.1.2507.6", "enforced", SERIAL)
     assert found[-1] == (None, None, "15.1.2507.6", "enforced", SERIAL)
     forgotten = {record.source: record.import_id for record in done.records}
-    intake.forget(store, import_id=forgotten[str(folder / "mail.csv")], before=None)
-    intake.forget(store, import_id=None, before=datetime(2026, 11, 25).date())
+    assert intake.forget(store, import_id=forgotten[str(folder / "mail.csv")], before=None).decisions == 0
+    assert intake.forget(store, import_id=None, before=datetime(2026, 11, 25).date()).decisions == 2
     with open_store(store) as opened:
         assert opened.query("select count(*) from decisions").item() == 1
         assert opened.servers().is_empty()  # the one decision left names none
         assert opened.builds()["build"].to_list() == ["15.1.2507.6"]
 
 
-def test_a_log_that_has_grown_is_told(tmp_path: Path) -> None:
-    """Imported again with a line more, its first lines count twice, also two that are alike; a later log is none."""
-    store, log = tmp_path / "store", tmp_path / "decisions.log"
-    first = [milter_line(), milter_line(), milter_line(at="2026-11-24T11:00:00Z", server=None, build=None, stage=None)]
-    notes = []
-    for lines in (first, [*first, milter_line(at="2026-11-24T12:00:00Z")], [milter_line(at="2026-11-24T13:00:00Z")]):
-        log.write_text("\n".join(lines) + "\n")
-        (record,) = intake.import_sources(store, find_sources(log)).records
-        notes.append(record.notes)
-    what = "decisions that stand word for word in import 1: 3"
-    why = "they count twice now: of a log that has grown since, `forget` the earlier import"
-    assert notes == [(), (f"{what} ({why})",), ()]
+def test_a_log_that_has_grown_or_was_packed_is_told(tmp_path: Path) -> None:
+    """Those of another server or second are not the same decisions; blank values are alike."""
+    nothing = dict.fromkeys(("server", "build", "stage"))
+    before = [milter_line(), milter_line(reason="not direct", **nothing), milter_line(reason="failure", **nothing)]
+    new = [milter_line(server="other.contoso.com"), milter_line(at="2026-11-24T10:37:06Z")]
+    logs = {"a.jsonl": before, "b.jsonl": new, "c.jsonl": [*before[:2], milter_line(build="15.1.2507.7")]}
+    notes, store = {}, tmp_path / "store"
+    for name, lines in logs.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        [record] = intake.import_sources(store, find_sources(tmp_path / name)).records
+        notes[name] = record.notes
+    packed = tmp_path / "packed.gz"
+    packed.write_bytes(gzip.compress("\n".join(before).encode()))
+    [record] = intake.import_sources(store, find_sources(packed)).records
+    assert not notes["a.jsonl"]
+    assert not notes["b.jsonl"]
+    assert notes["c.jsonl"][0].startswith("decisions that were already there from import 1: 2 (the same log may")
+    assert record.notes[0].startswith("decisions that were already there from imports 1, 3: 3 (the same log may")
 
 
 def test_a_log_without_decisions_is_told(tmp_path: Path) -> None:

@@ -274,6 +274,10 @@ def test_a_log_without_mail_before(world: World, tmp_path: Path) -> None:
     assert (found.is_as_expected, found.expected, found.decisions) == (True, None, len(MINUTES))
     assert found.gaps["why"].to_list() == [Why.NEW]
     assert "no mail before" in found.sentence()
+    log.write_text("\n".join(tries(world.lookup, messages(["mx.long.example"], OLD, DAYS[:1]))))
+    intake.import_sources(store, find_sources(log))
+    told = world.drift(store).sentence()
+    assert f"the store holds no mail until {AS_OF}, on which an export rests (import that mail first)" in told
 
 
 def test_outside_of_its_days_an_export_accepts(world: World) -> None:

@@ -1,5 +1,6 @@
 """Installing: the old export or the new one, whole, whenever it ends; and the way back."""
 
+import errno
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from enforcement.export.verify import verify
 from enforcement.exporting import Order, export_policy
 from enforcement.shipped import policy_file
 from enforcement.workbench import Setting
+from enforcement.whole_folder import write_folder
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 BY = Act(at=NOW, by="anna on mx1")
@@ -146,6 +148,63 @@ def test_a_damaged_version_is_repaired_and_never_gone_back_to(
     with pytest.raises(InstallError, match=r"not rolled back: serial 2026112300: policy\.toml: changed"):
         rollback(root, act=BY, key=key)
     assert now_holds(root, key) == "1"
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (lambda record, _: record.unlink(), "its record is missing or damaged"),
+        (lambda record, _: record.write_text("{"), "its record is missing or damaged"),
+        (lambda _, version: shutil.rmtree(version), "serial {} is gone"),
+    ],
+)
+def test_without_a_record_or_a_version_the_way_back_leads_to_the_newest_kept(
+    exports: list[Path], tmp_path: Path, key: PublicKey, harm: Callable[[Path, Path], None], why: str
+) -> None:
+    """It says so; the first one has none before it."""
+    first, second, third = (install(export, tmp_path, act=BY, key=key) for export in exports)
+    harm(third.folder.with_name(f"{third.folder.name}.json"), second.folder)
+    done = rollback(tmp_path, act=BY, key=key)
+    assert done.serial == (second if second.folder.exists() else first).serial
+    assert why.format(second.serial) in done.notes[0]
+    assert now_holds(tmp_path, key) == str(done.serial % 10)
+    third.folder.rename(tmp_path / "elsewhere")
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").symlink_to(f"versions/{first.folder.name}")
+    with pytest.raises(InstallError, match=f"serial {first.serial} is the first one kept"):
+        rollback(tmp_path, act=BY, key=key)
+
+
+def test_a_full_disk_is_told_with_what_it_leaves(
+    exports: list[Path], tmp_path: Path, key: PublicKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(exports[0], tmp_path, act=BY, key=key)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfileobj", full)
+        with pytest.raises(OSError, match="not installed: No space left on device: '") as told:
+            install(exports[1], tmp_path, act=BY, key=key)
+    assert told.value.filename == str(tmp_path)
+    assert left_over(tmp_path) == []
+    out = tmp_path / "out"
+    write_folder({"a": b"old"}, out)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="not written: No space left on device: '") as told:
+            write_folder({"a": b"new"}, out)
+    assert told.value.filename == str(out)
+    real = Path.rename
+    with monkeypatch.context() as patched:  # the new folder cannot take the place that the old one has left
+        patched.setattr(
+            Path, "rename", lambda each, to: full() if each.suffix != ".old" and to == out else real(each, to)
+        )
+        with pytest.raises(OSError, match="not written"):
+            write_folder({"a": b"new"}, out)
+    assert (out / "a").read_bytes() == b"old"
+    assert [each.name for each in tmp_path.glob(".out*")] == []
 
 
 def test_an_expired_export_is_neither_installed_nor_gone_back_to(

@@ -98,6 +98,7 @@ ANSWERS = (  # values in, what a person looks at out
     (
         "rollout_differences",
         "export.postfix",
+        "export.reach",
         "export.recipients",
         "export.letters",
         "export.exim_acl",

@@ -7,13 +7,14 @@ import os
 import shutil
 import signal
 import smtplib
+import socket
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from conftest import absent
-from worlds import store_of
+from worlds import run, store_of
 
 from enforcement.export.postfix_server import DOMAIN, PostfixServer, postfix_server
 from enforcement.export.target import Lookup, Peer, Reason, answer, read_lookup
@@ -149,6 +150,16 @@ def test_who_hands_over_and_what_it_shows_decide(export: Path, running: PostfixS
     assert agrees(export, running, [(Peer([line(SERVER)], "198.51.100.7"), at)]) == [Reason.NEW_DETECTION]
 
 
+def test_each_message_is_of_the_peer_that_its_case_names(running: PostfixServer) -> None:
+    """Also when the one before came from another address, or from one of the other family."""
+    at = datetime(2024, 4, 3, 7)
+    addresses = ["203.0.113.9", "192.0.2.1", "2001:db8:8::25", "2001:db8:7::25", "203.0.113.9"]
+    codes = [code for code, _ in running.replies([(Peer([line("new.example")], each), at) for each in addresses])]
+    assert codes == [250, 550, 250, 550, 250]
+    with pytest.raises(RuntimeError, match="Postfix takes no mail as from nowhere"):
+        next(running.replies([(Peer([], "nowhere"), at)]))
+
+
 @pytest.mark.parametrize(
     "name",
     ["a" * 2_000, 'x"y', "x$y", "x{y}", "x:y", "x y", "ünï.example", "x\\y", "[2001:db8::1]", "x' or 1=1", "%s%n", "-"],
@@ -240,3 +251,42 @@ def test_a_fault_that_passes_ends_with_it(export: Path, monkeypatch: pytest.Monk
     at = datetime(2024, 4, 3, 7)
     reasons = [installed.answer(Peer([line(SERVER)]), at)[0].reason for _ in range(2)]
     assert reasons == [Reason.FAILURE, Reason.ENFORCED]
+
+
+def test_a_manifest_nested_without_end_is_damage(tmp_path: Path) -> None:
+    from enforcement.export import milter  # noqa: PLC0415 - its library may not be there
+
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    installed = milter.Installed(tmp_path, OnFailure.DEFER)
+    assert installed.answer(Peer([line(SERVER)]), datetime(2024, 4, 3, 7))[0].reason is Reason.FAILURE
+
+
+def test_no_milter_takes_the_socket_of_another(export: Path, tmp_path: Path) -> None:
+    """Nor a file, nor what its library would misread and listen somewhere else."""
+    taken, file = tmp_path / "taken.sock", tmp_path / "file"
+    file.touch()
+    with socket.socket(socket.AF_UNIX) as other, socket.socket() as port:
+        other.bind(str(taken))
+        other.listen()
+        port.bind(("127.0.0.1", 0))
+        port.listen()
+        number = port.getsockname()[1]
+        refusals = {
+            f"unix:{taken}": "another milter answers there",
+            f"unix:{file}": "is there and is no socket",
+            f"unix:{tmp_path}/none/s": "no such folder",
+            f"unix:{tmp_path}/{'x' * 200}": "nothing can listen there",
+            f"inet:{number}@127.0.0.1": "nothing can listen there",
+            "inet:99999@127.0.0.1": "not a port",
+            "nonsense": "not a socket",
+            "unix:": "not a socket",
+        }
+        for where, told in refusals.items():
+            done = run("milter", export, "--socket", where)
+            assert done.returncode == 2
+            assert told in done.stderr.splitlines()[-1], where
+        assert taken.is_socket()
+    assert file.is_file()
+    from enforcement.export.milter import _expect_free  # noqa: PLC0415 - its library may not be there
+
+    _expect_free(f"unix:{taken}")  # the one that listened has ended

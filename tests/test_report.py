@@ -456,6 +456,8 @@ def test_a_table_is_there_whole_and_no_spreadsheet_runs_it(attacked: list[Path])
     for path in folder.iterdir():
         assert not re.search(r"(?m)^[=+@]", path.read_text(encoding="utf-8"))
     assert safe_csv(pl.DataFrame({"a": ["=1"]})) == "a\n'=1\n"
+    full_width = [f"{chr(ord(sign) + 0xFEE0)}1" for sign in "=+-@"]
+    assert safe_csv(pl.DataFrame({"a": full_width})).splitlines()[1:] == [f"'{text}" for text in full_width]
 
 
 def test_pictures_stand_in_for_charts_without_scripts(replayed: RunResult) -> None:

@@ -195,6 +195,9 @@ def test_dates_and_serials(signed: Path, keys: Path) -> None:
     key = read_public_key(keys / "ours.pub")
     assert verify(signed, today=date(2026, 12, 7), key=key).ok
     assert "expired" in verify(signed, today=date(2026, 12, 8), key=key).reasons[0]
+    assert not verify(signed, today=date(2026, 11, 24), key=key).notes
+    early = verify(signed, today=date(2026, 11, 23), key=key)
+    assert (early.ok, early.notes) == (True, ("it decides nothing before 2026-11-24: until then all mail is accepted",))
     content = (signed / MANIFEST_NAME).read_bytes()
     assert checked(signed, keys, holding=Holding(2026112300, content)).ok
     assert checked(signed, keys, holding=Holding(2026112299, None)).ok
@@ -231,6 +234,12 @@ def test_links_pipes_and_sockets_are_refused_unread(export: Path, keys: Path, tm
         assert checked(export, keys).reasons[0] == f"{name}: not a plain file"
         shutil.copy(outside / name, tmp_path / "again")
         (tmp_path / "again").replace(export / name)
+    for name in (MANIFEST_NAME, ENVELOPE_NAME):
+        (export / name).rename(tmp_path / "kept")
+        (export / name).mkdir()
+        assert checked(export, keys).reasons == (f"{name}: not a plain file",)
+        (export / name).rmdir()
+        (tmp_path / "kept").rename(export / name)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(export / "s"))
         assert checked(export, keys).reasons == ("s: not in the manifest",)
@@ -370,13 +379,19 @@ def test_wrong_key_files_are_told_in_words_that_repeat_nothing(keys: Path, tmp_p
     os.truncate(tmp_path / "huge", 2**30)
     rsa = tmp_path / "rsa"
     rsa.write_text("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
+    both, private = tmp_path / "both", tmp_path / "private"
+    both.write_text((keys / "ours.pub").read_text() * 2)
+    private.write_text(secret * 2)
+    private.chmod(0o600)
     cases: list[tuple[Callable[[Path], object], Path, str]] = [
         (read_signing_key, loose, "others can read this key"),
         (read_signing_key, broken, "no ed25519 private key"),
-        (read_signing_key, keys / "ours.pub", "others can read"),
+        (read_signing_key, keys / "ours.pub", "this is a public key"),
         (read_signing_key, tmp_path / "huge", "larger than"),
         (read_public_key, keys / "ours", "this is a private key"),
         (read_public_key, rsa, "no ed25519 public key"),
+        (read_public_key, both, "holds 2 keys"),
+        (read_signing_key, private, "holds 2 keys"),
     ]
     for read, path, told in cases:
         with pytest.raises(ValueError, match=told) as problem:

@@ -281,10 +281,10 @@ def test_an_export_in_words(setting: Setting, tmp_path: Path) -> None:
     """Contoso is at the last stage on the day after; Fabrikam, at clock 0 on 2026-04-02, enters seven more."""
     made = export_policy("ninety-days", setting, Order(out=tmp_path / "out"))
     policy = load_policy("ninety-days")
-    told = story_policy.sign_off(made.manifest, made.calendar, policy, "out", made.left_out).text
+    told = story_policy.sign_off(made.manifest, made.calendar, policy, "out", made.reach).text
     assert told.startswith("ninety-days is exported to out for two servers of two tenants. It holds from 2026-04-03 to")
     assert "No message of the last 30 days" not in told
-    assert made.left_out in told
+    assert all(told_of in told for told_of in made.reach)
     lines = story_policy.export_figures(made.manifest, made.calendar).text.splitlines()
     assert lines[1].startswith("lose mail now: 1 (of 2 servers")
     coming = story_policy.coming(made.manifest, made.calendar)

@@ -2,12 +2,12 @@
 
 import ipaddress
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,8 @@ from enforcement.names import shown
 
 VECTORS_NAME: Final = "vectors.jsonl"
 COMPARED: Final = ("verdict", "code", "enhanced_code", "text", "reason", "stage")
+_STRIDE: Final = 37  # no part of an hour's 120 cases
+_T = TypeVar("_T")
 _STRICT: Final = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
@@ -158,7 +160,7 @@ def differing(expected: Answer, got: Answer | None) -> dict[str, tuple[Any, Any]
 
 def conform(target: Target, folder: Path, vectors: Sequence[Vector], limit: int | None = None) -> Agreement:
     """Start a target on an export's folder, ask it the vectors, and compare its answers."""
-    asked = spread([vector for vector in vectors if target.takes(vector)], limit or target.at_most)
+    asked = spread([vector for vector in vectors if target.takes(vector)], limit or target.at_most, _kind)
     with target.start(folder) as running:
         got: list[Answer | None] = [*running.answers(asked)]
     if len(got) > len(asked):
@@ -174,15 +176,35 @@ def conform(target: Target, folder: Path, vectors: Sequence[Vector], limit: int 
     )
 
 
-def spread(vectors: Sequence[Vector], at_most: int | None) -> Sequence[Vector]:
-    """Take so many of the vectors, evenly spread over all.
+def spread(vectors: Sequence[_T], at_most: int | None, kind: Callable[[_T], Hashable] = lambda _: None) -> Sequence[_T]:
+    """Take so many of the vectors: of each kind about as many, or all there are, spread over those of the kind.
 
     >>> spread(range(10), 4)
     [0, 2, 5, 7]
+    >>> spread([*range(100), "rare"], 3, kind=type)
+    [37, 87, 'rare']
     """
     if at_most is None or len(vectors) <= at_most:
         return vectors
-    return [vectors[index * len(vectors) // at_most] for index in range(at_most)]
+    of_kind: dict[Hashable, list[int]] = {}
+    for place, vector in enumerate(vectors):
+        of_kind.setdefault(kind(vector), []).append(place)
+    taken: list[int] = []
+    left = at_most
+    fewest_first = sorted(of_kind.values(), key=len)
+    for number, places in enumerate(fewest_first):
+        share = min(len(places), left // (len(fewest_first) - number))
+        left -= share
+        # Kinds begin at places of their own: else all would be asked at the same minutes.
+        begin = number * _STRIDE
+        taken += (places[(begin + index * len(places) // share) % len(places)] for index in range(share))
+    return [vectors[place] for place in sorted(taken)]
+
+
+def _kind(vector: Vector) -> Hashable:
+    """Tell vectors apart but for the time of their day: who sends what."""
+    top = vector.received[0].partition(";")[0] if vector.received else ""
+    return top, len(vector.received), vector.ip, vector.certificate, vector.at.date()
 
 
 def rego_input(vector: Vector) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ _VERSIONS: Final = "versions"
 _WORK: Final = ".work-"  # what a killed install leaves behind; the next one clears it away
 _KEPT: Final = 5  # versions to go back to, one after the other
 _NAME = re.compile(r"(\d{1,12})-[0-9a-f]{16}(?:\.\d{1,4})?", re.ASCII)
+_NEWEST: Final = "this is the newest one kept of those with a smaller serial"
 _CONFIGURATION: Final = ("exim/enforcement.acl", "exim/enforcement.conf")  # what Exim reads only when it starts
 _BY_HAND: Final = ("postfix/enforcement-milter.service", "postfix/main.cf")  # what was taken over when it was set up
 
@@ -95,9 +96,7 @@ def rollback(root: Path, *, act: Act, key: PublicKey | None = None) -> Holds:
         raise InstallError([f"nothing is installed under {printable(str(root))}"])
     with _locked(root):
         old = _current(root) or old
-        name = _before(root, old)
-        if name is None or not (root / _VERSIONS / name).is_dir():
-            raise InstallError([f"serial {_serial(old)} is the first one kept: there is none before it to go back to"])
+        name, note = _to_go_back_to(root, old)
         found = verify(root / _VERSIONS / name, today=act.at.date(), key=key)
         if not found.ok:
             raise InstallError([f"not rolled back: serial {_serial(name)}: {reason}" for reason in found.reasons])
@@ -105,7 +104,25 @@ def rollback(root: Path, *, act: Act, key: PublicKey | None = None) -> Holds:
         back = {"at": f"{act.at:%Y-%m-%dT%H:%M:%SZ}", "by": printable(act.by), "from": old}
         _write_whole(root, _record(root, name), canonical(record | {"rolled_back_to": back}))
         _switch(root, name)
-        return _holds(root, name, found, changed=True, replaced=old)
+        done = _holds(root, name, found, changed=True, replaced=old)
+        return replace(done, notes=(*note, *done.notes))
+
+
+def _to_go_back_to(root: Path, old: str) -> tuple[str, tuple[str, ...]]:
+    """Give the version before the one in force, by its record; else the newest kept of those before it, and a note."""
+    before = _before(root, old)
+    if before is not None and (root / _VERSIONS / before).is_dir():
+        return before, ()
+    kept = [
+        each.name
+        for each in (root / _VERSIONS).iterdir()
+        if _NAME.fullmatch(each.name) and each.is_dir() and _serial(each.name) < _serial(old)
+    ]
+    if not kept:
+        raise InstallError([f"serial {_serial(old)} is the first one kept: there is none before it to go back to"])
+    name = max(kept, key=_serial)
+    why = "its record is missing or damaged" if before is None else f"serial {_serial(before)} is gone"
+    return name, (f"what was in force before serial {_serial(old)} is not there to go back to: {why}; {_NEWEST}",)
 
 
 def holding(root: Path) -> Holding | None:
@@ -167,8 +184,11 @@ def _placed(folder: Path, root: Path, found: Checked, act: Act, key: PublicKey |
     try:
         _copy(folder, work, found)
         _expect_copy(work, found, act, key)
-    except Exception:
+    except OSError as problem:
         _remove(work)  # a full disk should not stay full
+        raise OSError(problem.errno, f"not installed: {problem.strerror}", str(root)) from None
+    except Exception:
+        _remove(work)
         raise
     work.rename(versions / name)
     _sync(versions)

@@ -5,6 +5,7 @@ import json
 import logging
 import logging.handlers
 import os
+import socket as sockets
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from enforcement.policy import OnFailure
 from enforcement.verdict import Verdict
 
 _TIMEOUT_SECONDS: Final = 300  # a mail server that has been silent as long has gone
+_LAST_PORT: Final = 65_535
 _log = logging.getLogger("enforcement.decisions")
 _trouble = logging.getLogger("enforcement.milter")
 
@@ -52,7 +54,7 @@ class Installed:
                 try:
                     self._lookup = _read(self._folder)
                     _trouble.warning("serial %s is in force, until %s", self._lookup.serial, self._lookup.not_after)
-                except (OSError, ValueError, LookupError, TypeError) as problem:
+                except (OSError, ValueError, LookupError, TypeError, RecursionError) as problem:
                     self._lookup = None
                     why = printable(str(problem))
                     _trouble.error("NO POLICY IS IN FORCE, mail is met with %r: %s", str(self._on_failure), why)
@@ -84,6 +86,7 @@ def _read(folder: Path) -> Lookup:
 
 def serve(folder: Path, *, socket: str, on_failure: OnFailure, log: Path | None = None) -> None:
     """Serve a mail server on a socket until told to stop; decisions go to a file, or to standard error."""
+    _expect_free(socket)
     _write_to(_log, log, "%(message)s")
     _write_to(_trouble, None, "enforcement milter: %(message)s")
     installed = Installed(folder, on_failure)
@@ -92,7 +95,39 @@ def serve(folder: Path, *, socket: str, on_failure: OnFailure, log: Path | None 
     Milter.set_flags(0)  # it changes no mail
     Milter.set_exception_policy(Milter.CONTINUE if on_failure is OnFailure.ACCEPT else Milter.TEMPFAIL)
     os.umask(0o007)  # the mail server's group may speak, nobody else
-    Milter.runmilter("enforcement", socket, _TIMEOUT_SECONDS)
+    try:
+        Milter.runmilter("enforcement", socket, _TIMEOUT_SECONDS)
+    except Milter.error:
+        raise ValueError(f"{printable(socket)}: nothing can listen there (is it taken, or not allowed?)") from None
+
+
+def _expect_free(socket: str) -> None:
+    """Refuse a socket that the library would misread, or take away from a milter that answers there."""
+    shown, (kind, _, place) = printable(socket), socket.partition(":")
+    if kind in ("inet", "inet6"):
+        port = place.partition("@")[0]
+        if not (port.isascii() and port.isdecimal() and 0 < int(port) <= _LAST_PORT):
+            raise ValueError(f"{shown}: not a port (expected e.g. inet:8891@127.0.0.1)")
+        return
+    if kind not in ("unix", "local") or not place:
+        raise ValueError(f"not a socket: {shown!r} (expected unix:/path, or inet:port@127.0.0.1)")
+    path = Path(place)
+    if not path.parent.is_dir():
+        raise ValueError(f"{printable(str(path.parent))}: no such folder (expected one that the mail server reaches)")
+    if path.is_socket():
+        if _answers(place):
+            raise ValueError(f"{shown}: another milter answers there (stop it first, or give another socket)")
+    elif os.path.lexists(path):
+        raise ValueError(f"{shown}: is there and is no socket (expected a new name)")
+
+
+def _answers(path: str) -> bool:
+    with sockets.socket(sockets.AF_UNIX) as asked:
+        try:
+            asked.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):  # left behind by one that has ended
+            return False
+    return True
 
 
 def _write_to(logger: logging.Logger, file: Path | None, form: str) -> None:

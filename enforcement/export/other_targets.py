@@ -2,15 +2,19 @@
 
 import contextlib
 import json
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from enforcement.export.conformance import (
     Answer,
@@ -25,6 +29,8 @@ from enforcement.export.postfix_server import PostfixServer, postfix_server
 from enforcement.export.target import Peer
 
 _MOST_SECONDS: Final = 600
+_LONGEST_ANSWER: Final = 10_000  # bytes of a line; a reply of SMTP has some hundred
+_LINES_KEPT: Final = 3  # of what a program says beside its answers
 _QUERY: Final = "data.enforcement.decision"
 _EXPECTED: Final = "expected the packages opa-eval and regopy: pip install opa-eval regopy"
 
@@ -107,27 +113,74 @@ class _Program:
     folder: Path
 
     def answers(self, vectors: Sequence[Vector]) -> list[Answer]:
-        """Give the vectors to the program, a JSON object a line, without what they expect; read an answer a line."""
+        """Give the vectors to the program, a JSON object a line, without what they expect; read an answer a line.
+
+        What it writes beyond that is not kept, whatever it writes.
+        """
         asked = "".join(f"{vector.model_dump_json(exclude={'expect'})}\n" for vector in vectors)
+        name, late = self.command[0], threading.Event()
         with tempfile.TemporaryFile() as given:  # a program that does not read to the end breaks no pipe
             given.write(asked.encode(errors="surrogateescape"))
             given.seek(0)
-            try:
-                done = subprocess.run(  # noqa: S603 - the program that the user names
-                    [*self.command, str(self.folder)],
-                    stdin=given,
-                    capture_output=True,
-                    check=False,
-                    timeout=_MOST_SECONDS,
-                )
-            except subprocess.TimeoutExpired:
-                raise ValueError(
-                    f"{self.command[0]} has not ended within {_MOST_SECONDS} s (expected answers, then its end)"
-                ) from None
-        if done.returncode:
-            said = (done.stderr.decode(errors="replace").strip().splitlines() or ["nothing on standard error"])[-1]
-            raise ValueError(f"{self.command[0]} ended with {done.returncode}: {said[:200]}")
-        return [read_answer(line) for line in done.stdout.splitlines() if line.strip()]
+            with subprocess.Popen(  # noqa: S603 - the program that the user names
+                [*self.command, str(self.folder)],
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            ) as process:
+
+                def stop() -> None:
+                    late.set()
+                    _end(process)
+
+                watch = threading.Timer(_MOST_SECONDS, stop)
+                watch.start()
+                said: deque[bytes] = deque(maxlen=_LINES_KEPT)
+                assert process.stdout is not None
+                assert process.stderr is not None
+                hearing = threading.Thread(target=_hear, args=(process.stderr, said), daemon=True)
+                hearing.start()
+                try:
+                    found = _read(process.stdout, name, len(vectors))
+                    process.wait()
+                    hearing.join()
+                finally:
+                    watch.cancel()
+                    if process.poll() is None:
+                        _end(process)
+        if late.is_set():
+            raise ValueError(f"{name} has not ended within {_MOST_SECONDS} s (expected answers, then its end)")
+        if process.returncode:
+            last = said[-1].decode(errors="replace").strip() if said else "nothing on standard error"
+            raise ValueError(f"{name} ended with {process.returncode}: {last[:200]}")
+        return [read_answer(line) for line in found]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program and what it has started, which would keep its pipes open."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _read(stream: IO[bytes], name: str, n_asked: int) -> list[bytes]:
+    """Read the lines of answers, no more and none longer than answers can be."""
+    found: list[bytes] = []
+    while line := stream.readline(_LONGEST_ANSWER):
+        if len(line) == _LONGEST_ANSWER:
+            raise ValueError(f"{name} wrote a line of more than {_LONGEST_ANSWER:,} bytes (expected an answer a line)")
+        if line.strip():
+            found.append(line.strip())
+        if len(found) > n_asked:
+            raise ValueError(f"{name} gave more than {n_asked:,} answers to {n_asked:,} vectors (expected one each)")
+    return found
+
+
+def _hear(stream: IO[bytes], said: deque[bytes]) -> None:
+    """Keep the last lines, cut, that a program writes beside its answers."""
+    while line := stream.readline(_LONGEST_ANSWER):
+        if line.strip():
+            said.append(line)
 
 
 def program(command: str) -> Target:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from enforcement.export.target import Peer
 from enforcement.policy import OnFailure
 
 DOMAIN: Final = "mx.enforcement.test"
+_GREETING: Final = 220  # what XCLIENT is answered with: the session begins anew
 _BODY: Final = "Subject: a case\r\nFrom: a@b.test\r\n\r\n.\r\n"
 _MAIN: Final = """\
 compatibility_level = 3.6
@@ -31,7 +33,7 @@ daemon_directory = /usr/lib/postfix/sbin
 maillog_file = {folder}/mail.log
 maillog_file_prefixes = {folder}
 inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
+inet_protocols = all
 mynetworks = 127.0.0.0/8
 myhostname = {domain}
 mydestination = {domain}
@@ -79,19 +81,29 @@ class PostfixServer:
 
     def replies(self, cases: Sequence[tuple[Peer, datetime]]) -> Iterator[tuple[int, str]]:
         """Send a message for each case at its own time, and give the code and the text of the last reply."""
-        with smtplib.SMTP("127.0.0.1", self.port, timeout=WAIT_SECONDS) as client:
+        for address, of_peer in groupby(cases, key=lambda case: case[0].address):
+            with session(self.port, address) as client:
+                for peer, at in of_peer:
+                    self.clock.put(at)
+                    yield send(client, peer)
+
+
+@contextlib.contextmanager
+def session(port: int, address: str | None = None) -> Iterator[smtplib.SMTP]:
+    """Speak with a Postfix as if from an address; a session has one, for Postfix lets nobody change it twice."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=WAIT_SECONDS) as client:
+        client.ehlo("client.test")
+        if address is not None:
+            told = f"IPV6:{address}" if ":" in address else address
+            code, text = client.docmd("XCLIENT", f"NAME=[UNAVAILABLE] ADDR={told}")
+            if code != _GREETING:
+                raise RuntimeError(f"Postfix takes no mail as from {address}: {code} {text.decode(errors='replace')}")
             client.ehlo("client.test")
-            for peer, at in cases:
-                self.clock.put(at)
-                yield send(client, peer)
+        yield client
 
 
 def send(client: smtplib.SMTP, peer: Peer) -> tuple[int, str]:
     """Send a message of a peer through a session, and give the reply to it."""
-    if peer.address is not None:
-        address = f"IPV6:{peer.address}" if ":" in peer.address else peer.address
-        client.docmd("XCLIENT", f"NAME=[UNAVAILABLE] ADDR={address}")
-        client.ehlo("client.test")
     for command in ("MAIL FROM:<a@b.test>", f"RCPT TO:<x@{DOMAIN}>"):
         code, text = client.docmd(command)
         if code != 250:

@@ -76,10 +76,10 @@ def _write_new(path: Path, content: bytes, *, mode: int) -> None:
 def read_signing_key(path: Path) -> SigningKey:
     """Read a private key that `keygen` wrote; one that others can read is refused, as ssh does."""
     content, mode = _key_file(path)
-    if mode & _OTHERS:
-        raise ValueError(f"{printable(str(path))}: others can read this key (expected: chmod 600 {path.name})")
     if b"PUBLIC KEY" in content:
         raise ValueError(f"{printable(str(path))}: this is a public key (expected the private one, without .pub)")
+    if mode & _OTHERS:
+        raise ValueError(f"{printable(str(path))}: others can read this key (expected: chmod 600 {path.name})")
     try:
         key = serialization.load_pem_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -111,6 +111,8 @@ def _key_file(path: Path) -> tuple[bytes, int]:
         content = file.read(_LARGEST_KEY + 1)
     if len(content) > _LARGEST_KEY:
         raise ValueError(f"{printable(str(path))}: larger than {_LARGEST_KEY:,} bytes (expected a key of `keygen`)")
+    if (n_keys := content.count(b"-----BEGIN ")) > 1:
+        raise ValueError(f"{printable(str(path))}: holds {n_keys} keys (expected one; only the first would count)")
     return content, found.st_mode
 
 

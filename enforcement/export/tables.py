@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import polars as pl
 
@@ -20,7 +20,12 @@ from enforcement.replay import Replay
 from enforcement.schema import BUILDS
 from enforcement.standing import standings
 
+CERTIFICATE: Final = "sha256:"  # what the identity of a certificate begins with
 _FINGERPRINT: Final = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_MAPPED: Final = 96  # bits before an IPv4 address inside an IPv6 one: RFC 4291, 2.5.5.2
+
+_Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +144,8 @@ def read_identities(text: str, *, source: str) -> dict[str, str]:
 
     >>> read_identities("identity,server\n192.0.2.0/24,MX.t.example\n", source="ids.csv")
     {'192.0.2.0/24': 'mx.t.example'}
+    >>> read_identities("identity,server\n::ffff:192.0.2.1,mx.t.example\n", source="ids.csv")
+    {'192.0.2.1': 'mx.t.example'}
     >>> read_identities("identity,server\n192.0.2.1/24,mx.t.example\n", source="ids.csv")
     Traceback (most recent call last):
     ValueError: ids.csv line 2: '192.0.2.1/24' has host bits set (expected a network like 192.0.2.0/24)
@@ -167,11 +174,25 @@ def _identity(text: str) -> str:
             raise ValueError(f"{shown(text)} (expected sha256: and 64 hexadecimal digits)")
         return fingerprint
     try:
-        if "/" in text:
-            return str(ipaddress.ip_network(text))
-        return str(ipaddress.ip_address(text))
+        return _one_spelling(ipaddress.ip_network(text) if "/" in text else ipaddress.ip_address(text))
     except ValueError as problem:
         if "host bits" in str(problem):
             network = ipaddress.ip_network(text, strict=False)
             raise ValueError(f"{shown(text)} has host bits set (expected a network like {network})") from None
         raise ValueError(f"{shown(text)} (expected an address, a network, or sha256: and 64 digits)") from None
+
+
+def _one_spelling(found: _Address | _Network) -> str:
+    """Write an address or a network as a target meets it: IPv4 never inside IPv6, a network of one as its address.
+
+    >>> [_one_spelling(ipaddress.ip_network(text)) for text in ("::ffff:192.0.2.0/120", "192.0.2.7/32")]
+    ['192.0.2.0/24', '192.0.2.7']
+    """
+    if isinstance(found, ipaddress.IPv6Address | ipaddress.IPv4Address):
+        if found.version == 6 and found.scope_id is not None:
+            raise ValueError("a scope")  # no target tells one
+        return str(found.ipv4_mapped or found) if found.version == 6 else str(found)
+    inside = found.network_address.ipv4_mapped if found.version == 6 else None
+    if inside is not None and found.prefixlen >= _MAPPED:
+        return _one_spelling(ipaddress.IPv4Network((inside, found.prefixlen - _MAPPED)))
+    return str(found.network_address) if found.prefixlen == found.max_prefixlen else str(found)

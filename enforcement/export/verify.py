@@ -82,7 +82,7 @@ def verify(folder: Path, *, today: date, key: PublicKey | None = None, holding: 
     Nothing in it is believed before the signature is right, no link is followed, and nothing is read that the manifest
     does not list. Without a key, `ok` says of the files only that they are those that the manifest lists.
     """
-    notes = () if key else (NOBODY_VOUCHES,)
+    notes: tuple[str, ...] = () if key else (NOBODY_VOUCHES,)
     try:
         content = _read(folder / MANIFEST_NAME, MANIFEST_NAME)
         sealed = _read(folder / ENVELOPE_NAME, ENVELOPE_NAME) if os.path.lexists(folder / ENVELOPE_NAME) else None
@@ -94,6 +94,8 @@ def verify(folder: Path, *, today: date, key: PublicKey | None = None, holding: 
         *_on_its_day(manifest, content, today, holding),
         *_files(folder, manifest, has_envelope=sealed is not None),
     ]
+    if today < manifest.valid_from:
+        notes = (*notes, f"it decides nothing before {manifest.valid_from}: until then all mail is accepted")
     reasons = found[:_MOST_REASONS]
     if len(found) > _MOST_REASONS:
         reasons.append(f"shown {_MOST_REASONS} of {len(found):,} reasons")
@@ -263,10 +265,11 @@ def _chunks(path: Path, name: str, *, exactly: int | None = None, at_most: int =
             raise UnfitError(f"{shown}: a link (expected a file; links are not followed)") from None
         told = "missing" if isinstance(problem, FileNotFoundError) else f"cannot be read: {problem.strerror}"
         raise UnfitError(f"{shown}: {told}") from None
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise UnfitError(f"{shown}: not a plain file")
     with os.fdopen(opened, "rb", buffering=0) as file:
         state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode):
-            raise UnfitError(f"{shown}: not a plain file")
         if exactly is not None and state.st_size != exactly:
             raise UnfitError(f"{shown}: changed ({state.st_size:,} bytes, expected {exactly:,})")
         if state.st_size > at_most:
