@@ -1,11 +1,10 @@
 """A policy exported from a store: judged, announced, written for every target, signed."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -21,8 +20,7 @@ from enforcement.export.signing import read_signing_key
 from enforcement.export.tables import Edition, Tables, read_identities, tables
 from enforcement.export.vectors import Oracle
 from enforcement.export.write import RefusedError, export_files, refuse, write_export
-from enforcement.history import History, Period
-from enforcement.pieces import share
+from enforcement.history import History
 from enforcement.replay import Replay
 from enforcement.store import open_store
 from enforcement.workbench import Setting, ended, hash_of, replayed_on, rests_on

@@ -20,8 +20,8 @@ from enforcement.export.signing import ENVELOPE_NAME, PublicKey, make_key, read_
 from enforcement.export.verify import verify
 from enforcement.exporting import Order, export_policy
 from enforcement.shipped import policy_file
-from enforcement.workbench import Setting
 from enforcement.whole_folder import write_folder
+from enforcement.workbench import Setting
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 BY = Act(at=NOW, by="anna on mx1")

@@ -9,7 +9,12 @@ from enforcement.policy import Policy
 
 
 def last_day(as_of: date, policy: Policy) -> date:
-    """Give the last day on which an export of a day decides anything."""
+    """Give the last day on which an export of a day decides anything.
+
+    >>> from types import SimpleNamespace
+    >>> last_day(date(2026, 3, 1), SimpleNamespace(export=SimpleNamespace(valid_days=14))).isoformat()
+    '2026-03-15'
+    """
     return as_of + timedelta(days=policy.export.valid_days)
 
 
