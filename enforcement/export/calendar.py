@@ -11,9 +11,9 @@ from enforcement.policy import Policy
 def last_day(as_of: date, policy: Policy) -> date:
     """Give the last day on which an export of a day decides anything.
 
-    >>> from types import SimpleNamespace
-    >>> last_day(date(2026, 3, 1), SimpleNamespace(export=SimpleNamespace(valid_days=14))).isoformat()
-    '2026-03-15'
+    >>> from enforcement.shipped import load_policy
+    >>> last_day(date(2026, 5, 24), load_policy("ninety-days"))
+    datetime.date(2026, 6, 7)
     """
     return as_of + timedelta(days=policy.export.valid_days)
 
