@@ -16,6 +16,7 @@ SINCE: Final = {
     Since.BELOW_MINIMUM_SINCE: "it fell below the policy's minimum build",
 }
 _MINUTES: Final = 60  # of an hour
+_FEW: Final = 2  # stages that are named one by one
 _LOSSY: Final = (Phase.BLOCK_PARTLY, Phase.BLOCK_MORE, Phase.BLOCK_ALL)
 
 
@@ -23,6 +24,7 @@ def what_differs(policies: Mapping[str, Policy]) -> pl.DataFrame:
     """Say where policies differ: a row a point, in words (what), and a column a policy; ABSENT: it has no such thing.
 
     Names, titles, authors, references and baselines are no difference: they change nothing for a message.
+    Stages that only start on another day are one row, with how much later or earlier than in the first policy.
 
     >>> from enforcement.shipped import load_policy
     >>> found = what_differs({name: load_policy(name) for name in ("ninety-days", "gentler")})
@@ -31,12 +33,36 @@ def what_differs(policies: Mapping[str, Policy]) -> pl.DataFrame:
     """
     said = {name: _by_point(policy) for name, policy in policies.items()}
     keys = dict.fromkeys(key for of in said.values() for key in of)
-    rows = [(key, *(of.get(key, ABSENT) for of in said.values())) for key in keys]
+    moved = _moved(list(policies.values()))
+    rows = [row for key in keys for row in moved.get(key, [(key, *(of.get(key, ABSENT) for of in said.values()))])]
     return pl.DataFrame(
         [row for row in rows if len(set(row[1:])) > 1],
         schema=dict.fromkeys(["what", *said], pl.String),
         orient="row",
     )
+
+
+def _moved(policies: Sequence[Policy]) -> dict[str, list[tuple[str, ...]]]:
+    """Give what stands in place of stages that all policies have, but on other days: a row for those moved alike."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    together: dict[tuple[int, ...], list[int]] = {}
+    for at in range(min(len(policy.stages) for policy in policies)):
+        starts = [policy.stage_starts[at] for policy in policies]
+        if len(set(starts)) > 1 and len({policy.stages[at] for policy in policies}) == 1:
+            together.setdefault(tuple(start - starts[0] for start in starts), []).append(at)
+            found[f"stage {at + 1}"] = []
+    for shifts, stages in together.items():
+        is_run = len(stages) > _FEW and stages == list(range(stages[0], stages[-1] + 1))
+        which = f"{stages[0] + 1} to {stages[-1] + 1}" if is_run else ", ".join(str(at + 1) for at in stages)
+        what = f"start of stage{'s' if len(stages) > 1 else ''} {which}"
+        starts = [policy.stage_starts[stages[0]] for policy in policies]
+        found[f"stage {stages[0] + 1}"] = [(what, *map(_start, starts, shifts))]
+    return found
+
+
+def _start(start: int, shift: int) -> str:
+    when = f"from day {start} on"
+    return f"{when}: {plural(abs(shift), 'day')} {'later' if shift > 0 else 'earlier'}" if shift else when
 
 
 def _by_point(policy: Policy) -> dict[str, str]:
