@@ -296,7 +296,7 @@ def lab(
         command.append("--allow-root")
         say("you are root: whatever runs in a notebook may do anything on this machine")
     if not DEFAULT_STORE.exists():
-        say(f"no mail history at {DEFAULT_STORE} yet: `enforcement sample` makes one up, `enforcement import` reads yours")
+        say(f"no mail history at {DEFAULT_STORE}: `enforcement sample` makes one up, `enforcement import` reads yours")
     say(f"JupyterLab opens on {folder}; choose Run > Run All Cells there; Ctrl-C ends it")
     os.execv(sys.executable, [*command, "--LabApp.default_url=/lab/tree/notebooks/02_policy.ipynb"])  # noqa: S606 - no shell is wanted
 

@@ -73,6 +73,16 @@ def _by_point(policy: Policy) -> dict[str, str]:
     return found
 
 
+def beside_the_schedule(policy: Policy) -> list[tuple[str, str]]:
+    """Say what a policy holds beside its stages, window, rules, cohorts and pauses: what, and in which words.
+
+    >>> from enforcement.shipped import load_policy
+    >>> beside_the_schedule(load_policy("ninety-days"))[1]
+    ('routes', 'direct, relayed, through cloud')
+    """
+    return list(_beside(policy))
+
+
 def _said(policy: Policy) -> Iterator[tuple[str, str]]:
     """Give what a policy says, a point each."""
     yield "mail is first delayed", _first(policy, (Phase.THROTTLE, *_LOSSY), is_delayed=True)
@@ -85,6 +95,16 @@ def _said(policy: Policy) -> Iterator[tuple[str, str]]:
     for rule in policy.rules:
         after = f"{plural(rule.after_days, 'day')} after" if rule.after_days else "as soon as"
         yield f"rule {rule.name}", f"{after} {SINCE[rule.since]}" + (f", if {rule.when}" if rule.when else "")
+    yield "order of the cohorts", ", ".join(cohort.name for cohort in policy.cohorts)
+    for cohort in policy.cohorts:
+        yield f"cohort {cohort.name}", _cohort(cohort)
+    yield "a spell ends after", f"{plural(policy.clear_after_days, 'day')} without a subject message"
+    if policy.pause:
+        yield "pauses", f"{plural(policy.pause.days_per_year, 'day')} per tenant and year"
+    yield from _beside(policy)
+
+
+def _beside(policy: Policy) -> Iterator[tuple[str, str]]:
     for minimum in policy.minimum_builds:
         yield (
             " ".join(["minimum build of", minimum.product, *([minimum.line] if minimum.line else [])]),
@@ -92,23 +112,12 @@ def _said(policy: Policy) -> Iterator[tuple[str, str]]:
         )
     yield "updates only for buyers of extended support", "count" if policy.count_private_updates else "do not count"
     yield "routes", ", ".join(sorted(policy.routes))
-    yield "order of the cohorts", ", ".join(cohort.name for cohort in policy.cohorts)
-    for cohort in policy.cohorts:
-        yield f"cohort {cohort.name}", _cohort(cohort)
-    yield from _around(policy)
-
-
-def _around(policy: Policy) -> Iterator[tuple[str, str]]:
-    """Give what a policy says beside whom it holds and how."""
-    yield "a spell ends after", f"{plural(policy.clear_after_days, 'day')} without a subject message"
     yield "silent after", plural(policy.silent_after_days, "day")
     if policy.notice:
         yield "notice to all", f"{plural(policy.notice.general_days_before, 'day')} before"
         yield "notice to those concerned", f"{plural(policy.notice.targeted_days_before, 'day')} before"
         yield "notice of a stage", f"{plural(policy.notice.stage_days_before, 'day')} before"
         yield "announcement", policy.notice.announcement_url
-    if policy.pause:
-        yield "pauses", f"{plural(policy.pause.days_per_year, 'day')} per tenant and year"
     for key, value in _numbered("exemption", [_exemption(exemption) for exemption in policy.exemptions]):
         yield key, value
     for key, value in _numbered("guardrail", [_guardrail(guardrail) for guardrail in policy.guardrails]):

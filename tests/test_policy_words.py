@@ -173,7 +173,11 @@ def test_stages_that_only_start_later_are_said_once() -> None:
     found = what_differs({"saved": before, "now": before.model_copy(update={"stages": longer})})
     rows = [row for row in found.rows() if "stage" in row[0]]
     assert rows == [
-        ("stage 4", "days 50 to 59: 20 minutes of each hour deferred", "days 50 to 72: 20 minutes of each hour deferred"),
+        (
+            "stage 4",
+            "days 50 to 59: 20 minutes of each hour deferred",
+            "days 50 to 72: 20 minutes of each hour deferred",
+        ),
         ("start of stages 5 to 8", "from day 60 on", "from day 73 on: 13 days later"),
     ]
     harder = (*longer[:5], longer[5].model_copy(update={"block": 11}), *longer[6:])
