@@ -109,7 +109,7 @@ class Lab:
             raise
         self.settled()
         self.page.wait_for_timeout(500)
-        self.comes_into_sight = self.root.is_visible() and self.top() < self.HEIGHT / 2
+        self.comes_into_sight = 0 <= self.top() < self.HEIGHT / 2
         self.root.scroll_into_view_if_needed()
 
     def top(self) -> float:
