@@ -31,6 +31,7 @@ from enforcement.designer_view import (
 )
 from enforcement.exporting import Order, export_policy
 from enforcement.kept import rested_on
+from enforcement.memory import memory
 from enforcement.policy import NO_POLICY, Policy
 from enforcement.policy_words import beside_the_schedule, stage_words
 from enforcement.replay import OVER_A_TENTH_LOST, Replay
@@ -367,17 +368,3 @@ def _hit(found: Replay) -> dict[str, Any]:
         "top": tenants.head(_HIT).select("tenant", "read", "delayed", "lost").to_dicts(),
         "guardrails": found.guardrails.to_dicts(),
     }
-
-
-def memory() -> dict[str, int]:
-    """Tell how much memory this program has, has had at most, and could get, in bytes; as far as the system tells."""
-    told: dict[str, int] = {}
-    sources = {"/proc/self/status": {"VmRSS": "has", "VmHWM": "peak"}, "/proc/meminfo": {"MemAvailable": "free"}}
-    for source, names in sources.items():
-        try:
-            lines = Path(source).read_text(encoding="ascii").splitlines()
-        except OSError:
-            continue
-        values = {line.partition(":")[0]: line.split()[1] for line in lines if line.partition(":")[0] in names}
-        told |= {names[key]: 1024 * int(value) for key, value in values.items()}
-    return told

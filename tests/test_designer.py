@@ -1,7 +1,6 @@
 """The designer's state: edits and undo, the author's text kept, what it shows, and files never written over unasked."""
 
 import json
-import os
 import re
 import tomllib
 from datetime import date
@@ -19,7 +18,7 @@ from enforcement import designer_files, designer_session, shipped
 from enforcement.charts_theme import MIME
 from enforcement.designer import Draft, Edit, applied, begun, read_edit, stage_deleted, stage_inserted
 from enforcement.designer_files import ChangedError, find, place, read, suggested, write
-from enforcement.designer_session import Session, memory
+from enforcement.designer_session import Session
 from enforcement.designer_text import text_of
 from enforcement.designer_view import Ground, guardrails, outcome, picture
 from enforcement.designer_widget import Designer
@@ -528,12 +527,3 @@ def test_the_widget_answers_in_words_and_shows_a_picture_elsewhere(
         assert (answer["re"], answer["from"]) == (7, "me")
     monkeypatch.setattr(Session, "wished", lambda *_: 1 / 0)
     assert "fault of this program: ZeroDivisionError" in widget.answer({"do": "open"})["error"]
-
-
-def test_memory_is_told_where_the_system_tells_it() -> None:
-    """What the program has is no more than it has had at most."""
-    told = memory()
-    if os.path.exists("/proc/self/status"):  # noqa: PTH110 - the system's own words
-        assert 0 < told["has"] <= told["peak"]
-        assert told["free"] > 0
-    assert all(isinstance(value, int) for value in told.values())
