@@ -268,7 +268,7 @@ def test_an_unknown_notebook_and_a_missing_store_are_named(store: Path, out: Pat
 
 
 def test_parameters_of_a_command_line_are_read_by_their_types() -> None:
-    """A list is YAML; what is a text stays one, whatever it looks like."""
+    """A list is YAML, a text stays one; of a day that is none it is said what was expected."""
     read = parse_parameters(
         "03_replay", {"policies": "[ninety-days, mine.toml]", "from_on": "2026-08-01", "store": "5"}
     )
@@ -277,6 +277,9 @@ def test_parameters_of_a_command_line_are_read_by_their_types() -> None:
     assert read["store"] == "5"
     with pytest.raises(ParameterError, match=r"03_replay: policies = '\[a'"):
         parse_parameters("03_replay", {"policies": "[a"})
+    no_day = parse_parameters("01_fleet", {"to_on": "2026-13-01"})
+    with pytest.raises(ParameterError, match=r"01_fleet: to_on = '2026-13-01' \(expected a day, e\.g\. "):
+        check_parameters("01_fleet", no_day)
 
 
 def test_the_baseline_is_what_the_first_policy_names() -> None:
