@@ -525,5 +525,8 @@ def test_the_widget_answers_in_words_and_shows_a_picture_elsewhere(
         assert answer["error"]
         assert "fault of this program" not in answer["error"]
         assert (answer["re"], answer["from"]) == (7, "me")
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    monkeypatch.setattr(Session, "wished", lambda *_: (tmp_path / "file" / "x").read_text())
+    assert widget.answer({"do": "open"})["error"] == f"{tmp_path / 'file' / 'x'}: Not a directory"
     monkeypatch.setattr(Session, "wished", lambda *_: 1 / 0)
     assert "fault of this program: ZeroDivisionError" in widget.answer({"do": "open"})["error"]

@@ -141,12 +141,16 @@ class Designer {
     if (told.error) this.say(told.error, "error");
     else if (told.ask) this.ask(told.ask);
     else if (told.saved) {
-      this.saved = `Saved to ${told.saved}; its page: ${told.page}. `;
-      this.say(`${this.saved}Computing who is hit…`);
+      this.saved = told;
+      this.say(`Saved to ${told.saved}. Computing who is hit…`);
       this.wish({ do: "replay" });
     } else if (told.replayed) {
       this.replayed = told.replayed;
-      this.say(`${this.saved ?? ""}Replayed ${told.replayed.from} to ${told.replayed.to}: who is hit stands below the guardrails.`);
+      const { saved, page } = this.saved ?? {};
+      this.say(
+        `${saved ? `Saved to ${saved}. ` : ""}Replayed ${told.replayed.from} to ${told.replayed.to}: who is hit stands below ` +
+          `the guardrails.${page ? ` Its page: ${page}` : ""}`, // nothing behind the command, which is copied
+      );
       this.saved = null;
     } else if (told.exported) {
       const done = told.exported;

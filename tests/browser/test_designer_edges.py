@@ -110,8 +110,8 @@ def test_a_file_that_is_gone_is_not_made_anew_without_asking(lab: Lab, folder: P
     lab.settled()
     assert path.read_text(encoding="utf-8") == before
     told = _message(lab)
-    assert f"Saved to {path}; its page: enforcement report 02_policy -p policy {path}" in told
-    assert "Replayed" in told
+    assert f"Saved to {path}. Replayed" in told
+    assert f"Its page: enforcement report 02_policy -p policy {path} --store {folder / 'traffic.duckdb'}" in told
 
 
 def test_the_file_follows_the_name_until_a_path_is_typed(lab: Lab) -> None:
