@@ -87,7 +87,7 @@ bench: $(INSTALLED)  ## measure the speed of what has to be fast (ARGS="--messag
 gallery: $(INSTALLED)  ## make the pictures of the README anew, from the pages themselves (needs Chromium; 2 min)
 	@$(BIN)/python tests/gallery.py $(ARGS)
 
-lab: $(INSTALLED)  ## open the notebooks in JupyterLab
+lab: $(INSTALLED) $(STORE)  ## open JupyterLab on the designer, over data/traffic.duckdb (a sample, if there is none)
 	@$(BIN)/enforcement lab
 
 lock: $(INSTALLED)  ## derive the requirements*.lock from pyproject.toml, keeping what is pinned (ARGS=--upgrade to renew)

@@ -287,10 +287,17 @@ def lab(
     """Open JupyterLab on the notebooks."""
     folder = shipped.DATA.parent / "notebooks"
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}", f"--port={port}"]
-    # Left to itself, JupyterLab asks hosts on the network for news, updates and extensions.
+    # Left to itself, JupyterLab asks hosts on the network for news, updates and extensions, and people about news.
+    own = str(shipped.DATA / "lab")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join([own, *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])])
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command += ["--LabApp.extension_manager=readonly"]
-    say(f"JupyterLab opens on {folder}; Ctrl-C ends it")
+    if os.geteuid() == 0:  # as in most containers, where JupyterLab would only name an option of its own and end
+        command.append("--allow-root")
+        say("you are root: whatever runs in a notebook may do anything on this machine")
+    if not DEFAULT_STORE.exists():
+        say(f"no mail history at {DEFAULT_STORE}: `enforcement sample` makes one up, `enforcement import` reads yours")
+    say(f"JupyterLab opens on {folder}; choose Run > Run All Cells there; Ctrl-C ends it")
     os.execv(sys.executable, [*command, "--LabApp.default_url=/lab/tree/notebooks/02_policy.ipynb"])  # noqa: S606 - no shell is wanted
 
 

@@ -213,7 +213,7 @@ def stage_inserted(data: Mapping[str, Any], after: int) -> list[Edit]:
 
 
 def stage_deleted(data: Mapping[str, Any], at: int) -> list[Edit]:
-    """Delete a stage; when it is the last one, the one before it loses its end.
+    """Delete a stage, not the only one; when it is the last, the one before it loses its end.
 
     >>> [edit.place for edit in stage_deleted({"stages": [{"days": 30}, {"block": 60}]}, 1)]
     [('stages', 1), ('stages', 0, 'days')]

@@ -21,11 +21,28 @@ _LARGEST: Final = 1_000_000  # bytes; nobody writes more by hand
 
 
 class ChangedError(ValueError):
-    """A file is not as it was when it was read; `sha256` is of what is there now."""
+    """A file is not as it was when it was read; `sha256` is of what is there now, empty when nothing is."""
 
     def __init__(self, told: str, sha256: str) -> None:
         super().__init__(told)
         self.sha256 = sha256
+
+
+def find(name: str) -> Path:
+    """Find a policy to load: a shipped name, or a path, which is taken as that of a file to save to is."""
+    own = _from_project(name)
+    with suppress(OSError):  # no name that the system takes: told as one that is not found
+        if name not in shipped.shipped_policies() and own.exists():
+            return shipped.policy_file(str(own))
+    return shipped.policy_file(name)
+
+
+def _from_project(name: str) -> Path:
+    """Take a path from the project's folder, not from the one that a notebook runs in, unless it begins with / or ~."""
+    try:
+        return PROJECT / Path(name.strip()).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{shown(name[:80])}: nobody here has that name (expected a path)") from None
 
 
 def read(path: Path) -> tuple[str, str]:
@@ -36,14 +53,16 @@ def read(path: Path) -> tuple[str, str]:
     try:
         return content.decode(), hashlib.sha256(content).hexdigest()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name}: not UTF-8 text: {error.reason} at byte {error.start:,}") from None
+        raise ValueError(
+            f"{path.name}: not UTF-8 text: {error.reason} at byte {error.start:,} (save it as UTF-8)"
+        ) from None
 
 
 def place(name: str) -> Path:
     """Find where a policy is to be saved: a path, taken from the project's folder unless it begins with / or ~."""
     if not name.strip() or "\0" in name:
         raise ValueError("no path to save to (expected e.g. policies/mine.toml)")
-    path = PROJECT / Path(name.strip()).expanduser()
+    path = _from_project(name)
     if path.suffix != ".toml":
         raise ValueError(f"{shown(path.name)}: expected a name that ends in .toml")
     path = path.resolve()  # what a link points to is written, the link stays
@@ -68,7 +87,7 @@ def write(draft: Draft, path: Path, *, known: str | None, over: str | None = Non
     """Write a draft, which must be valid, to its file and give the file's hash.
 
     `known`: the hash of the file as it was last read or written, None: it was not there; `over`: that of another
-    content that may be written over. What is there and is neither is a ChangedError.
+    content that may be written over, empty: a file that is gone may be made anew. All else is a ChangedError.
     """
     if draft.problems:
         raise ValueError(f"not saved: {draft.problems[0].line}")
@@ -79,6 +98,8 @@ def write(draft: Draft, path: Path, *, known: str | None, over: str | None = Non
         _, there = read(path)
         if there not in (known, over):
             raise ChangedError(_changed(path, was_known=known is not None), there)
+    elif known is not None and over is None:
+        raise ChangedError(f"{path} is gone: it was deleted or moved after it was read here (nothing was written)", "")
     path.parent.mkdir(exist_ok=True)
     content = text.encode()
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=".part")

@@ -1,6 +1,7 @@
 """A designer at work: a draft, what it is judged on, its file; each wish of the browser is one call."""
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,10 +31,11 @@ from enforcement.designer_view import (
 )
 from enforcement.exporting import Order, export_policy
 from enforcement.kept import rested_on
+from enforcement.memory import memory
 from enforcement.policy import NO_POLICY, Policy
-from enforcement.policy_words import stage_words
+from enforcement.policy_words import beside_the_schedule, stage_words
 from enforcement.replay import OVER_A_TENTH_LOST, Replay
-from enforcement.workbench import Setting, exposed_to, opened_history, replay_policies
+from enforcement.workbench import DEFAULT_STORE, Setting, exposed_to, opened_history, replay_policies
 
 _MOST_GROUNDS: Final = 4  # kept, so that undoing a change of rules reads nothing
 _HIT: Final = 5  # tenants that are named
@@ -72,7 +74,6 @@ class Session:
     _focus: int = field(init=False, default=0)
     _rules: tuple[str, dict[str, Any]] | None = field(init=False, default=None)
     _before: tuple[Policy, pl.DataFrame] | None = field(init=False, default=None)
-    _target: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         self._load(self.asked)
@@ -109,12 +110,14 @@ class Session:
     # What is worked on
 
     def _load(self, name: str) -> None:
-        path = shipped.policy_file(name)
+        path = designer_files.find(name)
         text, known = designer_files.read(path)
-        draft = begun(text)
+        try:
+            draft = begun(text)
+        except ValueError as problem:
+            raise ValueError(f"{path.name}: {problem}") from None
         self._path, self._known, self._draft = path, known, draft
         self._saved, self._rules, self._focus = draft.policy, None, 0
-        self._target = designer_files.suggested(path, draft.data.get("name"))
 
     def _open(self, _: Mapping[str, Any]) -> dict[str, Any]:
         self._count({})
@@ -131,17 +134,20 @@ class Session:
         edits = [read_edit(each) for each in wish["edits"]]
         self._draft = self._draft.edited(edits, gesture=str(wish.get("gesture") or ""))
 
-    def _stage(self, wish: Mapping[str, Any]) -> None:
+    def _stage(self, wish: Mapping[str, Any]) -> dict[str, Any]:
         stages = self._draft.data.get("stages")
         at = wish.get("at")
         if not isinstance(stages, list) or type(at) is not int or not 0 <= at < len(stages):
             raise LookupError(f"no stage {at!r} to change")
         if wish.get("act") == "insert":
             self._draft = self._draft.edited(stage_inserted(self._draft.data, at))
-        elif len(stages) == 1:
+            return {}
+        if len(stages) == 1:
             raise ValueError("the only stage cannot be deleted (a policy has at least one)")
-        else:
-            self._draft = self._draft.edited(stage_deleted(self._draft.data, at))
+        self._draft = self._draft.edited(stage_deleted(self._draft.data, at))
+        if at < len(stages) - 1:
+            return {}
+        return {"noted": f"Stage {at + 1} is gone; stage {at} is the last now, and the last stage has no end."}
 
     def _undo(self, _: Mapping[str, Any]) -> None:
         self._draft = self._draft.undo()
@@ -212,6 +218,7 @@ class Session:
         told: dict[str, Any] = {
             "policy": json.loads(json.dumps(draft.data, default=str)),
             "changed": draft.is_changed,
+            "target": designer_files.suggested(self._path, draft.data.get("name")),
             "can_undo": bool(draft.steps),
             "can_redo": bool(draft.undone),
             "problems": [{"place": list(problem.place), "line": problem.line} for problem in draft.problems],
@@ -223,6 +230,7 @@ class Session:
         found = outcome(basis.ground, policy)
         told |= {
             "phases": [str(phase) for phase in policy.phases],
+            "beside": [*_signed(policy), *beside_the_schedule(policy)],
             "words": [stage_words(*each) for each in zip(policy.stages, policy.stage_starts, strict=True)],
             "picture": picture(basis.ground, found),
             "guardrails": guardrails(basis.ground, found),
@@ -266,7 +274,6 @@ class Session:
         _, problem = self._baseline()
         told: dict[str, Any] = {
             "path": str(self._path),
-            "target": self._target,
             "policies": shipped.shipped_policies(),
             "baseline_problem": problem,
         }
@@ -298,17 +305,22 @@ class Session:
     # What leaves the designer
 
     def _save(self, wish: Mapping[str, Any]) -> dict[str, Any]:
-        self._target = str(wish.get("path") or "")
-        path = designer_files.place(self._target)
+        path = designer_files.place(str(wish.get("path") or ""))
         known = self._known if path == self._path.resolve() else None
         try:
             written = designer_files.write(self._draft, path, known=known, over=wish.get("over"))
         except ChangedError as problem:
-            asked = {"what": "save", "over": problem.sha256, "policy": str(path), "message": str(problem)}
+            asked = {"what": "save" if problem.sha256 else "make", "over": problem.sha256, "policy": str(path)}
+            asked["message"] = str(problem)
             return {"ask": asked}
         self._path, self._known = path, written
         self._draft, self._saved, self._rules = self._draft.kept(), self._draft.policy, None
-        return {"saved": str(path)} | self._count({})
+        return {"saved": str(path), "page": self._page_command()} | self._count({})
+
+    def _page_command(self) -> str:
+        """Give the command that makes the page of what was saved."""
+        told = ["enforcement", "report", "02_policy", "-p", "policy", designer_files.suggested(self._path, None)]
+        return shlex.join(told + ([] if self.setting.store == DEFAULT_STORE else ["--store", str(self.setting.store)]))
 
     def _file(self) -> str:
         """Give the file of what is shown, which must be saved: it is what others will read."""
@@ -337,6 +349,11 @@ class Session:
         }
 
 
+def _signed(policy: Policy) -> list[tuple[str, str]]:
+    told = {"title": policy.title, "author": policy.author, "reference": policy.reference}
+    return [(name, text) for name, text in told.items() if text]
+
+
 def _hit(found: Replay) -> dict[str, Any]:
     """Tell who is hit, and all guardrails: what only a replay knows."""
     tenants = found.tenants
@@ -351,17 +368,3 @@ def _hit(found: Replay) -> dict[str, Any]:
         "top": tenants.head(_HIT).select("tenant", "read", "delayed", "lost").to_dicts(),
         "guardrails": found.guardrails.to_dicts(),
     }
-
-
-def memory() -> dict[str, int]:
-    """Tell how much memory this program has, has had at most, and could get, in bytes; as far as the system tells."""
-    told: dict[str, int] = {}
-    sources = {"/proc/self/status": {"VmRSS": "has", "VmHWM": "peak"}, "/proc/meminfo": {"MemAvailable": "free"}}
-    for source, names in sources.items():
-        try:
-            lines = Path(source).read_text(encoding="ascii").splitlines()
-        except OSError:
-            continue
-        values = {line.partition(":")[0]: line.split()[1] for line in lines if line.partition(":")[0] in names}
-        told |= {names[key]: 1024 * int(value) for key, value in values.items()}
-    return told

@@ -43,12 +43,17 @@ class _Widget(anywidget.AnyWidget):
                 self._session = Session(setting=setting, asked=policy)
             return self._session.wished(wish) | to
         except (ValueError, LookupError, OSError) as problem:
-            told = str(problem.args[0]) if isinstance(problem, KeyError) and problem.args else str(problem)
-            return {"error": told} | to
+            return {"error": _in_words(problem)} | to
         except Exception as problem:
             if os.environ.get("ENFORCEMENT_TRACEBACK"):
                 raise
             return {"error": f"a fault of this program: {type(problem).__name__}: {problem}"} | to
+
+
+def _in_words(problem: Exception) -> str:
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
+    return str(problem.args[0]) if isinstance(problem, KeyError) and problem.args else str(problem)
 
 
 class Designer:

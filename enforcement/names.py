@@ -101,6 +101,15 @@ def minute_offset(server: str) -> int:
     return zlib.crc32(server.encode()) % 60
 
 
+def is_single_label(server: str) -> bool:
+    """Tell whether a server is named without any domain, so that nothing says whose it is.
+
+    >>> is_single_label("ex01"), is_single_label("ex01.contoso.com"), is_single_label("2001:db8::1")
+    (True, False, False)
+    """
+    return "." not in server and ":" not in server
+
+
 def tenant_of(server: str) -> str:
     """Give the organisational domain of a server by the public suffix list; an address or a single label is its own.
 

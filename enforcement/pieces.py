@@ -141,7 +141,11 @@ _AS_NUMBERS: Final = frozenset(
 
 def pairs(shown: Mapping[str, object]) -> Piece:
     """Show names with their values, a line each."""
-    html = "".join(f"<dt>{safe(name)}</dt><dd>{_value(value)}</dd>" for name, value in shown.items())
+    # JupyterLab lets both float: a name of two lines would push all that follows aside, were they not held together.
+    html = "".join(
+        f'<div style="overflow: hidden"><dt>{safe(name)}</dt><dd>{_value(value)}</dd></div>'
+        for name, value in shown.items()
+    )
     return Piece(f'<dl class="pairs">{html}</dl>', "\n".join(f"{name}: {cell(value)}" for name, value in shown.items()))
 
 

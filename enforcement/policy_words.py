@@ -16,6 +16,7 @@ SINCE: Final = {
     Since.BELOW_MINIMUM_SINCE: "it fell below the policy's minimum build",
 }
 _MINUTES: Final = 60  # of an hour
+_FEW: Final = 2  # stages that are named one by one
 _LOSSY: Final = (Phase.BLOCK_PARTLY, Phase.BLOCK_MORE, Phase.BLOCK_ALL)
 
 
@@ -23,6 +24,7 @@ def what_differs(policies: Mapping[str, Policy]) -> pl.DataFrame:
     """Say where policies differ: a row a point, in words (what), and a column a policy; ABSENT: it has no such thing.
 
     Names, titles, authors, references and baselines are no difference: they change nothing for a message.
+    Stages that only start on another day are one row, with how much later or earlier than in the first policy.
 
     >>> from enforcement.shipped import load_policy
     >>> found = what_differs({name: load_policy(name) for name in ("ninety-days", "gentler")})
@@ -31,12 +33,36 @@ def what_differs(policies: Mapping[str, Policy]) -> pl.DataFrame:
     """
     said = {name: _by_point(policy) for name, policy in policies.items()}
     keys = dict.fromkeys(key for of in said.values() for key in of)
-    rows = [(key, *(of.get(key, ABSENT) for of in said.values())) for key in keys]
+    moved = _moved(list(policies.values()))
+    rows = [row for key in keys for row in moved.get(key, [(key, *(of.get(key, ABSENT) for of in said.values()))])]
     return pl.DataFrame(
         [row for row in rows if len(set(row[1:])) > 1],
         schema=dict.fromkeys(["what", *said], pl.String),
         orient="row",
     )
+
+
+def _moved(policies: Sequence[Policy]) -> dict[str, list[tuple[str, ...]]]:
+    """Give what stands in place of stages that all policies have, but on other days: a row for those moved alike."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    together: dict[tuple[int, ...], list[int]] = {}
+    for at in range(min(len(policy.stages) for policy in policies)):
+        starts = [policy.stage_starts[at] for policy in policies]
+        if len(set(starts)) > 1 and len({policy.stages[at] for policy in policies}) == 1:
+            together.setdefault(tuple(start - starts[0] for start in starts), []).append(at)
+            found[f"stage {at + 1}"] = []
+    for shifts, stages in together.items():
+        is_run = len(stages) > _FEW and stages == list(range(stages[0], stages[-1] + 1))
+        which = f"{stages[0] + 1} to {stages[-1] + 1}" if is_run else ", ".join(str(at + 1) for at in stages)
+        what = f"start of stage{'s' if len(stages) > 1 else ''} {which}"
+        starts = [policy.stage_starts[stages[0]] for policy in policies]
+        found[f"stage {stages[0] + 1}"] = [(what, *map(_start, starts, shifts))]
+    return found
+
+
+def _start(start: int, shift: int) -> str:
+    when = f"from day {start} on"
+    return f"{when}: {plural(abs(shift), 'day')} {'later' if shift > 0 else 'earlier'}" if shift else when
 
 
 def _by_point(policy: Policy) -> dict[str, str]:
@@ -45,6 +71,16 @@ def _by_point(policy: Policy) -> dict[str, str]:
     for key, value in _said(policy):
         found[key] = f"{found[key]}; {value}" if key in found else value
     return found
+
+
+def beside_the_schedule(policy: Policy) -> list[tuple[str, str]]:
+    """Say what a policy holds beside its stages, window, rules, cohorts and pauses: what, and in which words.
+
+    >>> from enforcement.shipped import load_policy
+    >>> beside_the_schedule(load_policy("ninety-days"))[1]
+    ('routes', 'direct, relayed, through cloud')
+    """
+    return list(_beside(policy))
 
 
 def _said(policy: Policy) -> Iterator[tuple[str, str]]:
@@ -59,6 +95,16 @@ def _said(policy: Policy) -> Iterator[tuple[str, str]]:
     for rule in policy.rules:
         after = f"{plural(rule.after_days, 'day')} after" if rule.after_days else "as soon as"
         yield f"rule {rule.name}", f"{after} {SINCE[rule.since]}" + (f", if {rule.when}" if rule.when else "")
+    yield "order of the cohorts", ", ".join(cohort.name for cohort in policy.cohorts)
+    for cohort in policy.cohorts:
+        yield f"cohort {cohort.name}", _cohort(cohort)
+    yield "a spell ends after", f"{plural(policy.clear_after_days, 'day')} without a subject message"
+    if policy.pause:
+        yield "pauses", f"{plural(policy.pause.days_per_year, 'day')} per tenant and year"
+    yield from _beside(policy)
+
+
+def _beside(policy: Policy) -> Iterator[tuple[str, str]]:
     for minimum in policy.minimum_builds:
         yield (
             " ".join(["minimum build of", minimum.product, *([minimum.line] if minimum.line else [])]),
@@ -66,23 +112,12 @@ def _said(policy: Policy) -> Iterator[tuple[str, str]]:
         )
     yield "updates only for buyers of extended support", "count" if policy.count_private_updates else "do not count"
     yield "routes", ", ".join(sorted(policy.routes))
-    yield "order of the cohorts", ", ".join(cohort.name for cohort in policy.cohorts)
-    for cohort in policy.cohorts:
-        yield f"cohort {cohort.name}", _cohort(cohort)
-    yield from _around(policy)
-
-
-def _around(policy: Policy) -> Iterator[tuple[str, str]]:
-    """Give what a policy says beside whom it holds and how."""
-    yield "a spell ends after", f"{plural(policy.clear_after_days, 'day')} without a subject message"
     yield "silent after", plural(policy.silent_after_days, "day")
     if policy.notice:
         yield "notice to all", f"{plural(policy.notice.general_days_before, 'day')} before"
         yield "notice to those concerned", f"{plural(policy.notice.targeted_days_before, 'day')} before"
         yield "notice of a stage", f"{plural(policy.notice.stage_days_before, 'day')} before"
         yield "announcement", policy.notice.announcement_url
-    if policy.pause:
-        yield "pauses", f"{plural(policy.pause.days_per_year, 'day')} per tenant and year"
     for key, value in _numbered("exemption", [_exemption(exemption) for exemption in policy.exemptions]):
         yield key, value
     for key, value in _numbered("guardrail", [_guardrail(guardrail) for guardrail in policy.guardrails]):

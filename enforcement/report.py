@@ -157,7 +157,7 @@ def _execute(planned: Plan, record: dict[str, Any], out: Path) -> RunResult:
     ran = run_notebook(planned, _injected(planned), kernels=_running)
     answer, figures = report_page.told_by(ran.notebook)
     record |= {
-        "answer": None if answer is None else report_page.one_line(answer),
+        "answer": report_page.answer_line(answer),
         "figures": figures,
         "seconds": round(time.perf_counter() - began, 2),
         "peak_memory_bytes": ran.peak_memory_bytes,

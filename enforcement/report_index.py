@@ -89,7 +89,7 @@ def _row(number: int, where: str, record: Mapping[str, Any]) -> str:
     state, name = str(record["state"]), text(record.get("name"))
     policies = [str(policy) for policy in record.get("policies") or ()]
     answer = record.get("answer")
-    said = _error(record) if record.get("error") else text(_cut(str(answer))) if answer else ""
+    said = _error(record) if record.get("error") else text(str(answer)) if answer else ""
     cells = (
         (
             f'<label class="pick"><input type="checkbox" data-pick="{number}"> <span class="unseen">compare {name}, '

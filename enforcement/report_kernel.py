@@ -13,11 +13,11 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from traitlets.config import Config
 
+from enforcement.memory import Watch
 from enforcement.report_parameters import NOTEBOOKS
 from enforcement.report_runs import EXPECTED_ERRORS, Plan
 
 _ENGINE = "enforcement"
-_MEMORY = "peak_memory_bytes"
 _KERNEL_NAME = "python3"
 
 
@@ -35,14 +35,18 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
 
     def papermill_execute_cells(self) -> None:
         process = getattr(self.km.provisioner, "pid", None)
-        kernels: set[int] = self.nb_man.kernels
-        if process:
-            kernels.add(process)
-        try:
+        if not process:  # a kernel that some other program has started
             super().papermill_execute_cells()
+            return
+        kernels: set[int] = self.nb_man.kernels
+        kernels.add(process)
+        watch = Watch(process)
+        try:
+            with watch:
+                super().papermill_execute_cells()
         finally:
             kernels.discard(process)
-            self.nb.metadata[_MEMORY] = _peak_memory(process) if process else None
+            self.nb_man.memory |= watch.last
 
 
 class _Engine(NBClientEngine):  # type: ignore[misc]  # papermill has no types
@@ -52,7 +56,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]  # papermill has no types
     def execute_managed_notebook(
         cls, nb_man: NotebookExecutionManager, kernel_name: str, **kwargs: object
     ) -> Mapping[str, Any]:
-        nb_man.kernels = kwargs["kernels"]
+        nb_man.kernels, nb_man.memory = kwargs["kernels"], kwargs["memory"]
         # The kernel talks through files that only their owner can open, not through ports that all users share.
         with tempfile.TemporaryDirectory(prefix="enforcement-") as private:
             client = _Client(
@@ -74,6 +78,7 @@ def run_notebook(planned: Plan, parameters: Mapping[str, Any], *, kernels: set[i
     for name in ("papermill", "traitlets"):
         logging.getLogger(name).setLevel(logging.ERROR)
     out = planned.folder / "notebook.ipynb"
+    memory: dict[str, int] = {}
     try:
         notebook = papermill.execute_notebook(
             NOTEBOOKS / f"{planned.name}.ipynb",
@@ -83,6 +88,7 @@ def run_notebook(planned: Plan, parameters: Mapping[str, Any], *, kernels: set[i
             kernel_name=_KERNEL_NAME,
             progress_bar=False,
             kernels=kernels,
+            memory=memory,
         )
         error = None
     except papermill.PapermillExecutionError as problem:
@@ -90,8 +96,16 @@ def run_notebook(planned: Plan, parameters: Mapping[str, Any], *, kernels: set[i
         error = problem.evalue if problem.ename in EXPECTED_ERRORS else f"{problem.ename}: {problem.evalue}"
     except DeadKernelError:
         notebook = _without_markers(out)
-        error = "the kernel died (it was killed, or the machine ran out of memory)"
-    return Ran(notebook=notebook, error=error, peak_memory_bytes=notebook["metadata"].get(_MEMORY))
+        error = f"the kernel died (it was killed, or the machine ran out of memory){_had(memory)}"
+    return Ran(notebook=notebook, error=error, peak_memory_bytes=memory.get("peak"))
+
+
+def _had(memory: Mapping[str, int]) -> str:
+    """Say what memory a kernel had when last seen, where the system tells."""
+    if "peak" not in memory or "free" not in memory:
+        return ""
+    at_most, free = (f"{memory[key] / 1e6:,.0f} MB" for key in ("peak", "free"))
+    return f": it had {at_most} of memory at most, and {free} were free on the machine"
 
 
 def _without_markers(path: Path) -> Mapping[str, Any]:
@@ -103,13 +117,3 @@ def _without_markers(path: Path) -> Mapping[str, Any]:
         if not {"papermill-error-cell-tag", "papermill-error-cell"} & set(cell["metadata"].get("tags", ()))
     ]
     return notebook
-
-
-def _peak_memory(process: int) -> int | None:
-    """Read how much memory a process has held at most, in bytes; None where the system does not tell."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
-    except OSError:
-        return None
-    kilobytes = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-    return next((int(number) * 1024 for number in kilobytes), None)

@@ -1,11 +1,12 @@
 """One mail on a report's success and one on its failure, when an SMTP server is named; else nothing is sent."""
 
+import hashlib
 import smtplib
 import ssl
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
@@ -134,7 +135,7 @@ def mail_results(post: Post, results: Sequence[RunResult]) -> int:
     """Send one mail about the runs of a report that none was sent about yet; gives how many runs it was about.
 
     A run's record says when its mail went out: a run that was there already is told once, and one whose mail could not
-    be sent is told by the next report that finds it.
+    be sent is told by the next report that finds it. Whom the server refused is tried again then, nobody else.
     """
     with ExitStack() as holding:
         due: list[tuple[RunResult, dict[str, Any]]] = []
@@ -145,17 +146,36 @@ def mail_results(post: Post, results: Sequence[RunResult]) -> int:
                 due.append((result, record))
         if not due:
             return 0
-        _send(post, _mail(post, due))
+        owed = tuple(to for to in post.recipients if any(_hash(to) not in _told(record) for _, record in due))
+        refused = _send(replace(post, recipients=owed), _mail(post, due)) if owed else []
+        reached = {_hash(to) for to in owed if to not in refused}
         for result, record in due:
-            write_record(result.page.parent, record | {"mailed_at": now()})
+            when = {} if refused else {"mailed_at": now()}
+            write_record(result.page.parent, record | {"mailed_to": sorted(_told(record) | reached)} | when)
+    _expect_all(post, refused)
     return len(due)
+
+
+def _told(record: Mapping[str, Any]) -> set[str]:
+    """Give whom a run's mail has reached, as hashes: a folder of reports may be shown to others."""
+    return set(record.get("mailed_to") or ())
+
+
+def _hash(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:16]
+
+
+def _expect_all(post: Post, refused: Sequence[str]) -> None:
+    if refused:
+        named = ", ".join(map(_plain, refused))
+        raise MailError(f"the mail went out, but not to {named}: refused by {post.host} (the next report tries again)")
 
 
 def mail_refusal(post: Post, name: str | None, told: str) -> None:
     """Send a mail about a report that could not begin: nothing has run, so there is no page."""
     mail = _headed(post, f"{name or 'reports'}: could not run")
     mail.set_content(f"The report could not run.\n\n{_plain(told)}\n")
-    _send(post, mail)
+    _expect_all(post, _send(post, mail))
 
 
 def _mail(post: Post, due: Sequence[tuple[RunResult, Mapping[str, Any]]]) -> EmailMessage:
@@ -210,7 +230,8 @@ def _plain(value: object) -> str:
     return printable(" ".join(str(value).split()))
 
 
-def _send(post: Post, mail: EmailMessage) -> None:
+def _send(post: Post, mail: EmailMessage) -> list[str]:
+    """Send a mail; gives the addresses that the server refused, which are not all."""
     try:
         if post.security == "tls":
             server: smtplib.SMTP = smtplib.SMTP_SSL(
@@ -223,11 +244,9 @@ def _send(post: Post, mail: EmailMessage) -> None:
                 server.starttls(context=ssl.create_default_context())
             if post.user and post.password:
                 server.login(post.user, post.password)
-            refused = server.send_message(mail, from_addr=post.sender, to_addrs=post.recipients)
+            return list(server.send_message(mail, from_addr=post.sender, to_addrs=post.recipients))
     except (smtplib.SMTPException, OSError) as problem:
         raise MailError(_why(post, problem)) from None
-    if refused:
-        raise MailError(f"the mail went out, but not to {', '.join(map(_plain, refused))}: refused by {post.host}")
 
 
 def _why(post: Post, problem: Exception) -> str:

@@ -5,7 +5,7 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import unescape
 from importlib import metadata
@@ -33,6 +33,7 @@ _FIGURE: Final = re.compile(
 )
 _TAG: Final = re.compile(r"<[^>]*>")
 _LONGEST_LINE: Final = 300
+_LONGEST_ANSWER: Final = 900  # of three policies, with bands
 _END: Final = "</figure>"
 
 
@@ -55,6 +56,7 @@ def write_page(notebook: Mapping[str, Any], record: Mapping[str, Any], folder: P
         "style": (TEMPLATE / "page.css").read_text(encoding="utf-8"),
         "content_policy": CONTENT_POLICY.format(scripts=" ".join(map(script_hash, scripts)) or "'none'"),
         "failure": record["error"],
+        "n_shown": len(shown.cells) if record["error"] is None else _n_reached(shown.cells),
         "expected_errors": EXPECTED_ERRORS,
         "record_line": _record_line(record),
         "record_html": _record_box(record),
@@ -64,6 +66,12 @@ def write_page(notebook: Mapping[str, Any], record: Mapping[str, Any], folder: P
     path = folder / "page.html"
     write_whole(path, html)
     return path
+
+
+def _n_reached(cells: Sequence[nbformat.NotebookNode]) -> int:
+    """Give how many cells a run that failed has come to: headings of what never ran would stand above nothing."""
+    reached = [n for n, cell in enumerate(cells, start=1) if cell.get("execution_count") or cell.get("outputs")]
+    return max(reached, default=1)
 
 
 @cache
@@ -137,9 +145,9 @@ def told_by(notebook: Mapping[str, Any]) -> tuple[str | None, list[list[str]]]:
         for cell in notebook["cells"]
         for output in cell.get("outputs", ())
     )
-    answer = _ANSWER.search(shown)
+    answer = " ".join(_text_of(part) for part in _ANSWER.findall(shown))
     figures = [[_text_of(part) for part in found] for found in _FIGURE.findall(shown)]
-    return _text_of(answer[1]) if answer else None, [[name, f"{value} ({of})"] for name, value, of in figures]
+    return answer or None, [[name, f"{value} ({of})"] for name, value, of in figures]
 
 
 def _text_of(html: str) -> str:
@@ -199,7 +207,12 @@ def command(record: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, longest: int = _LONGEST_LINE) -> str:
     """Cut an error to a line that a record and an index can show."""
     line = printable(" ".join(text.split()))
-    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def answer_line(answer: str | None) -> str | None:
+    """Cut an answer to what a record, an index and a mail can show."""
+    return None if answer is None else one_line(answer, _LONGEST_ANSWER)

@@ -347,7 +347,9 @@ def parse_parameters(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
             continue
         try:
             read[key] = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError) as error:
+        except ValueError:  # what looks like a day and is none: what was expected is said with the parameter
+            read[key] = text
+        except yaml.YAMLError as error:
             what = str(getattr(error, "problem", None) or error)
             raise ParameterError(
                 [f"{name}: {as_shown(key)[1:-1]} = {as_shown(text)}: {what} (expected YAML)"]

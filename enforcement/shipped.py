@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -44,7 +45,7 @@ def catalogue_files() -> tuple[Path, Path, Path]:
 
 def shipped_policies() -> list[str]:
     """Name the shipped policies."""
-    return sorted(path.stem for path in (DATA / "policies").glob("*.toml"))
+    return _names("policies")
 
 
 def policy_file(name_or_path: str) -> Path:
@@ -77,14 +78,21 @@ def load_sample_shape() -> Shape:
 
 
 def _file(name_or_path: str, folder: str, what: str) -> Path:
-    shipped = DATA / folder / f"{name_or_path}.toml"
-    if shipped.parent == DATA / folder and shipped.is_file():
-        return shipped
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    names = ", ".join(sorted(path.stem for path in (DATA / folder).glob("*.toml")))
+    """Find a file by its shipped name or its path, from here or from the project's folder, where notebooks are not."""
+    if name_or_path in _names(folder):
+        return DATA / folder / f"{name_or_path}.toml"
+    for path in (Path(name_or_path), DATA.parent / name_or_path):
+        with suppress(OSError):  # no name that the system takes, or behind a closed door: not found, as told below
+            if path.is_file():
+                return path
+            if name_or_path and path.is_dir():
+                raise LookupError(f"{name_or_path[:80]!r} is a folder (expected the path of a TOML file in it)")
+    names = ", ".join(_names(folder))
     raise LookupError(f"no {what} {name_or_path[:80]!r} (expected the path of a file, or one of {names})")
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(path.stem for path in (DATA / folder).glob("*.toml"))
 
 
 def read_text(path: Path) -> str:
@@ -94,4 +102,6 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name}: not UTF-8 text: {error.reason} at byte {error.start:,}") from None
+        raise ValueError(
+            f"{path.name}: not UTF-8 text: {error.reason} at byte {error.start:,} (save it as UTF-8)"
+        ) from None

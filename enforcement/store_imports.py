@@ -1,6 +1,6 @@
 """What an import writes: one source, all of it or nothing, known by its content and options."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,7 +89,7 @@ def add_batches(  # noqa: PLR0913 - the parts of one import
                 for note in (
                     *arrived.notes,
                     *_note_of_minutes(arrived, is_known=rounded_to is not None),
-                    *_note_of_tenants(n_other_tenant),
+                    *_note_of_tenants(n_other_tenant, names.alone),
                     *_note_of_overlap(overlap, sources),
                     *(_note_of_decisions(*shared_decisions(connection, import_id)) if arrived.logged_rows else ()),
                 )
@@ -178,6 +178,7 @@ def _take_sightings(connection: duckdb.DuckDBPyConnection, sightings: pl.DataFra
 _SIGHTED: Final = (
     "create or replace temp table sighted (server_id integer, build_id integer, day smallint, hops bigint)"
 )
+_NAMED: Final = 3  # servers in a note
 _INSERT_TRAFFIC: Final = """
 insert into raw.traffic
 select sent_at, day, minute, minute_spread, server_id, build_id, route::varchar::raw.route, messages, $import_id
@@ -283,7 +284,10 @@ def _note_of_minutes(arrived: _Arrived, *, is_known: bool) -> Iterator[str]:
         )
 
 
-def _note_of_tenants(n_other_tenant: int) -> Iterator[str]:
+def _note_of_tenants(n_other_tenant: int, alone: Sequence[str]) -> Iterator[str]:
+    if alone:
+        named = ", ".join([*alone[:_NAMED], *(["…"] if len(alone) > _NAMED else [])])
+        yield f"servers named without a domain: {len(alone):,} ({named}): each counts as a tenant of its own"
     if n_other_tenant:
         yield f"servers that came with another tenant than they have: {n_other_tenant:,} (they keep the first)"
 

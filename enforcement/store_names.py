@@ -10,7 +10,7 @@ import polars as pl
 
 from enforcement.builds import Build, Hop
 from enforcement.importers.batch import names_and_places
-from enforcement.names import minute_offset, server_name, shown, tenant_name, tenant_of
+from enforcement.names import is_single_label, minute_offset, server_name, shown, tenant_name, tenant_of
 from enforcement.schema import BUILDS, SERVERS, conform
 from enforcement.store_connection import StoreError, registered
 
@@ -31,6 +31,7 @@ class Names:
         self._said: dict[tuple[int, str], None] = {}  # server and tenant, as the source says, the first first
         self._new_servers: list[tuple[int, str]] = []
         self._new_builds: list[tuple[int, str | None, str]] = []
+        self.alone: list[str] = []  # new servers named without a domain, whose tenant nobody said
         self._next_server = _following(self._servers.values())
         self._next_build = _following(self._builds.values())
 
@@ -99,6 +100,7 @@ class Names:
             first_said.setdefault(server_id, tenant)
         rows = [(i, name, first_said.get(i) or tenant_of(name), minute_offset(name)) for i, name in self._new_servers]
         self._tenants.update((i, tenant) for i, _, tenant, _ in rows)
+        self.alone = [name for i, name in self._new_servers if i not in first_said and is_single_label(name)]
         servers = pl.DataFrame(rows, schema=dict(SERVERS), orient="row")
         builds = pl.DataFrame(self._new_builds, schema=dict(BUILDS), orient="row")
         with registered(connection, new_servers=servers.to_arrow(), new_builds=builds.to_arrow()):

@@ -1,5 +1,6 @@
 """What may happen, in words and tables: each number with its band, and what it rests on."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -52,8 +53,7 @@ def answer(of: Forecast) -> Piece:
                 thin=f" This is {thinness(found)[policy]}." if policy in thinness(found) else "",
             )
         )
-    html = "".join(piece.html.replace("<p>", '<p class="answer">', 1) for piece in told)
-    return Piece(html, "\n".join(piece.text for piece in told))
+    return _as_answer(told)
 
 
 def five_figures(of: Forecast) -> Piece:
@@ -156,7 +156,12 @@ def compared(of: Forecast, against: str) -> Piece:
                 sure_lost=_sure(by["lost"]),
             )
         )
-    return together(sentences) if frame.height else said("There is nothing to compare.")
+    return _as_answer(sentences if frame.height else [said("There is nothing to compare.")])
+
+
+def _as_answer(told: Sequence[Piece]) -> Piece:
+    html = "".join(piece.html.replace("<p>", '<p class="answer">', 1) for piece in told)
+    return Piece(html, "\n".join(piece.text for piece in told))
 
 
 def not_applied(of: Forecast) -> Piece:

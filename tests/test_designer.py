@@ -1,7 +1,6 @@
 """The designer's state: edits and undo, the author's text kept, what it shows, and files never written over unasked."""
 
 import json
-import os
 import re
 import tomllib
 from datetime import date
@@ -18,8 +17,8 @@ from pages import GUARDRAILS, hostile_policy, own_policy, small_store
 from enforcement import designer_files, designer_session, shipped
 from enforcement.charts_theme import MIME
 from enforcement.designer import Draft, Edit, applied, begun, read_edit, stage_deleted, stage_inserted
-from enforcement.designer_files import ChangedError, place, read, suggested, write
-from enforcement.designer_session import Session, memory
+from enforcement.designer_files import ChangedError, find, place, read, suggested, write
+from enforcement.designer_session import Session
 from enforcement.designer_text import text_of
 from enforcement.designer_view import Ground, guardrails, outcome, picture
 from enforcement.designer_widget import Designer
@@ -253,6 +252,48 @@ def test_a_file_that_others_changed_is_not_written_over(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["mine.toml"]
 
 
+def test_a_file_that_was_deleted_is_made_anew_only_when_told(tmp_path: Path) -> None:
+    """Gone since it was read: asked; what another put there meanwhile is asked about again."""
+    path = tmp_path / "mine.toml"
+    path.write_text(HEADED, encoding="utf-8")
+    text, known = read(path)
+    draft = begun(text)
+    path.unlink()
+    with pytest.raises(ChangedError, match="is gone: it was deleted or moved") as told:
+        write(draft, path, known=known)
+    assert not path.exists()
+    path.write_text("# theirs\n", encoding="utf-8")
+    with pytest.raises(ChangedError, match="was changed on disk"):
+        write(draft, path, known=known, over=told.value.sha256)
+    path.unlink()
+    write(draft, path, known=known, over=told.value.sha256)
+    assert path.read_text(encoding="utf-8") == HEADED
+
+
+def test_a_path_is_loaded_as_it_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the project's folder, wherever the notebook runs; a shipped name is that of the shipped policy."""
+    monkeypatch.setattr(designer_files, "PROJECT", tmp_path)
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    own = tmp_path / "policies" / "mine.toml"
+    own.write_text(HEADED, encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert find("policies/mine.toml") == own == place("policies/mine.toml")
+    (tmp_path / "gentler").mkdir()
+    assert find("gentler") == shipped.policy_file("gentler")
+    (tmp_path / "elsewhere" / "here.toml").write_text(HEADED, encoding="utf-8")
+    assert find("here.toml") == Path("here.toml")
+    for name, told in (("policies", "is a folder"), ("~nobody-here/x.toml", "nobody here"), ("x" * 5000, "no policy")):
+        with pytest.raises((LookupError, ValueError), match=told):
+            find(name)
+
+
+def test_a_notebook_takes_the_path_that_the_designer_saved_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notebooks run in a folder of their own; a path from the project's folder is found from there too."""
+    monkeypatch.chdir(shipped.DATA)
+    assert shipped.load_policy("data/policies/gentler.toml").name == "gentler"
+
+
 def test_a_written_file_keeps_its_rights_its_link_and_its_line_ends(tmp_path: Path) -> None:
     """What a link points to is written; who may read it stays; Windows' line ends stay."""
     path, link = tmp_path / "real.toml", tmp_path / "link.toml"
@@ -484,14 +525,8 @@ def test_the_widget_answers_in_words_and_shows_a_picture_elsewhere(
         assert answer["error"]
         assert "fault of this program" not in answer["error"]
         assert (answer["re"], answer["from"]) == (7, "me")
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    monkeypatch.setattr(Session, "wished", lambda *_: (tmp_path / "file" / "x").read_text())
+    assert widget.answer({"do": "open"})["error"] == f"{tmp_path / 'file' / 'x'}: Not a directory"
     monkeypatch.setattr(Session, "wished", lambda *_: 1 / 0)
     assert "fault of this program: ZeroDivisionError" in widget.answer({"do": "open"})["error"]
-
-
-def test_memory_is_told_where_the_system_tells_it() -> None:
-    """What the program has is no more than it has had at most."""
-    told = memory()
-    if os.path.exists("/proc/self/status"):  # noqa: PTH110 - the system's own words
-        assert 0 < told["has"] <= told["peak"]
-        assert told["free"] > 0
-    assert all(isinstance(value, int) for value in told.values())

@@ -111,6 +111,7 @@ ANSWERS = (  # values in, what a person looks at out
 RING = (  # files, the database, notebooks, the clock of the day
     (
         "interruption",
+        "memory",
         "shipped",
         "store_connection",
         "store_tables",

@@ -12,6 +12,7 @@ import pytest
 from pages import PYTHON, small_store
 
 from enforcement.charts_theme import MIME
+from enforcement.report_page import answer_line, told_by
 from enforcement.report_parameters import MODELS, NOTEBOOKS
 
 ROOT = NOTEBOOKS.parent
@@ -36,7 +37,7 @@ def _cells(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_plain_papermill_runs_it(name: str, store: Path, tmp_path: Path) -> None:
-    """Every code cell after the set-up shows something, charts among it."""
+    """Every code cell after the set-up shows something, charts among it; and it says what an index lists."""
     extra = ("-p", "out", str(tmp_path / "export")) if name == "06_export" else ()
     done = _papermill(name, tmp_path / "out.ipynb", "-p", "store", str(store), *extra)
     assert done.returncode == 0, done.stderr
@@ -44,6 +45,10 @@ def test_plain_papermill_runs_it(name: str, store: Path, tmp_path: Path) -> None
     assert not [output for output in shown if output["output_type"] in ("error", "stream")]
     assert sum(MIME in output["data"] for output in shown) >= 2
     assert all("text/plain" in output["data"] for output in shown)
+    said = answer_line(told_by({"cells": _cells(tmp_path / "out.ipynb")})[0])
+    if name != "00_explore":  # questions to begin with, each with its own answer
+        assert said is not None
+        assert re.search(r"\d.*[.)]$", said), said  # whole: not cut, and not the first of several sentences alone
 
 
 def test_parameters_of_papermill_count(store: Path, tmp_path: Path) -> None:

@@ -164,3 +164,25 @@ def test_what_one_policy_does_not_have() -> None:
     found = what_differs({name: load_policy(name) for name in ("ninety-days", "gentler", "stricter")})
     stage = found.filter(what="stage 8").row(0)
     assert stage == ("stage 8", "from day 90 on: everything refused", "from day 180 on: everything refused", ABSENT)
+
+
+def test_stages_that_only_start_later_are_said_once() -> None:
+    """A longer stage is a row, and all those after it are one; a stage that differs beside has its own."""
+    before = load_policy("ninety-days")
+    longer = (*before.stages[:3], before.stages[3].model_copy(update={"days": 23}), *before.stages[4:])
+    found = what_differs({"saved": before, "now": before.model_copy(update={"stages": longer})})
+    rows = [row for row in found.rows() if "stage" in row[0]]
+    assert rows == [
+        (
+            "stage 4",
+            "days 50 to 59: 20 minutes of each hour deferred",
+            "days 50 to 72: 20 minutes of each hour deferred",
+        ),
+        ("start of stages 5 to 8", "from day 60 on", "from day 73 on: 13 days later"),
+    ]
+    harder = (*longer[:5], longer[5].model_copy(update={"block": 11}), *longer[6:])
+    found = what_differs({"now": before.model_copy(update={"stages": harder}), "saved": before})
+    rows = [row for row in found.rows() if "stage" in row[0]]
+    assert rows[1] == ("start of stages 5, 7, 8", "from day 73 on", "from day 60 on: 13 days earlier")
+    assert rows[2][0] == "stage 6"
+    assert len(rows) == 3

@@ -189,6 +189,10 @@ def test_a_failed_run_failed_everywhere(store: Path, out: Path, tmp_path: Path) 
     assert "✗ fail" in page.text
     assert "Here the run stopped." in page.text
     assert "Traceback" not in page.text
+    assert "What would have come after this did not run." in page.text
+    assert "What goes to production" in page.text
+    assert not any(heading in page.text for heading in ("How to roll back", "What is assumed", "The calendar"))
+    assert "story_sources.data_box(" in page.text  # the code is there whole
     assert not (out / "exports" / "mine").exists()
     assert any("failed" in str(element.get("class")) for _, element in Page(out / "index.html").elements)
     assert result.error[:60] in Page(out / "index.html").text
@@ -264,7 +268,7 @@ def test_an_unknown_notebook_and_a_missing_store_are_named(store: Path, out: Pat
 
 
 def test_parameters_of_a_command_line_are_read_by_their_types() -> None:
-    """A list is YAML; what is a text stays one, whatever it looks like."""
+    """A list is YAML, a text stays one; of a day that is none it is said what was expected."""
     read = parse_parameters(
         "03_replay", {"policies": "[ninety-days, mine.toml]", "from_on": "2026-08-01", "store": "5"}
     )
@@ -273,6 +277,9 @@ def test_parameters_of_a_command_line_are_read_by_their_types() -> None:
     assert read["store"] == "5"
     with pytest.raises(ParameterError, match=r"03_replay: policies = '\[a'"):
         parse_parameters("03_replay", {"policies": "[a"})
+    no_day = parse_parameters("01_fleet", {"to_on": "2026-13-01"})
+    with pytest.raises(ParameterError, match=r"01_fleet: to_on = '2026-13-01' \(expected a day, e\.g\. "):
+        check_parameters("01_fleet", no_day)
 
 
 def test_the_baseline_is_what_the_first_policy_names() -> None:
@@ -323,9 +330,13 @@ def test_a_dying_kernel_is_a_failed_run(store: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr("enforcement.report_runs.NOTEBOOKS", notebooks)
     monkeypatch.setattr("enforcement.report_kernel.NOTEBOOKS", notebooks)
     result = report.run_report("01_fleet", {}, store=store, out=tmp_path / "out")
-    assert (result.state, result.error) == (
-        "failed", "the kernel died (it was killed, or the machine ran out of memory)",
-    )  # fmt: skip
+    assert result.state == "failed"
+    assert re.fullmatch(
+        r"the kernel died \(it was killed, or the machine ran out of memory\): "
+        r"it had \d[\d,]* MB of memory at most, and \d[\d,]* MB were free on the machine",
+        str(result.error),
+    )
+    assert (read_record(result.page.parent) or {})["peak_memory_bytes"] > 50e6
     assert "This run failed:" in Page(result.page).text
 
 

@@ -40,6 +40,15 @@ class Inbox:
         self.to: list[list[str]] = []
         self.signed_in: list[tuple[bytes, bytes]] = []
         self.refuse = ""
+        self.unknown: set[str] = set()
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        if address in self.unknown:
+            return "550 5.1.1 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 known"
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
         if self.refuse:
@@ -156,7 +165,7 @@ def explored(store: Path, tmp_path_factory: pytest.TempPathFactory) -> report.Ru
 def _untold(result: report.RunResult) -> None:
     path = result.page.parent / "run.json"
     record = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(record | {"mailed_at": None}), encoding="utf-8")
+    path.write_text(json.dumps(record | {"mailed_at": None, "mailed_to": []}), encoding="utf-8")
 
 
 def test_without_settings_nothing_is_sent(
@@ -189,6 +198,27 @@ def test_a_mail_that_fails_is_tried_again(explored: report.RunResult, inbox: tup
     nobody = Post(host="127.0.0.1", port=1, security="none", sender="a@b.example", recipients=("c@d.example",))
     with pytest.raises(MailError, match="could not be sent"):
         mail_refusal(nobody, "weekly", "why")
+
+
+def test_whom_the_server_refuses_is_tried_again_alone(
+    explored: report.RunResult, inbox: tuple[Inbox, dict[str, str]]
+) -> None:
+    """One of two addresses is unknown: said each time until it is known; the other one has its mail once."""
+    box, mail = inbox
+    _untold(explored)
+    post = read_post(mail)
+    assert post is not None
+    boss, admin = post.recipients
+    box.unknown = {admin}
+    with pytest.raises(MailError, match=f"the mail went out, but not to {admin}: refused by 127.0.0.1"):
+        mail_results(post, [explored])
+    with pytest.raises(MailError, match=r"could not be sent .*no such user"):
+        mail_results(post, [explored])
+    assert box.to == [[boss]]
+    box.unknown = set()
+    assert [mail_results(post, [explored]) for _ in range(2)] == [1, 0]
+    assert box.to == [[boss], [admin]]
+    assert boss not in (explored.page.parent / "run.json").read_text(encoding="utf-8")
 
 
 def test_two_reports_at_once_mail_once(explored: report.RunResult, inbox: tuple[Inbox, dict[str, str]]) -> None:

@@ -18,6 +18,7 @@ TITLES = (
     "ServerFQDN", "Build", "ExchangeServer", "FirstDetectedDate", "RecommendedBuildVersions", "ThrottleEnabledDate",
     "BlockingEnabledDate", "NextStageThrottleRate", "NextStageBlockRate", "NextStageStartDate",
 )  # fmt: skip
+TODAY = date(2026, 11, 24)
 RECOMMENDED = "15.1.2507.31,15.01.2507.031"
 
 
@@ -34,7 +35,7 @@ def as_csv(rows: list[dict[str, object]], delimiter: str = ",") -> str:
 
 
 def starts(path: Path) -> tuple[list[tuple[object, ...]], list[str]]:
-    (batch,) = read_server_report(path)
+    (batch,) = read_server_report(path, TODAY)
     assert batch.started is not None
     assert batch.rows_read == batch.started.height + batch.rejects.height
     return batch.started.select("server", "build", "first_detected_on").rows(), batch.rejects["reason"].to_list()
@@ -98,12 +99,23 @@ def test_bad_rows_cost_themselves(tmp_path: Path) -> None:
     assert (found, len(reasons)) == (FOUND, 8)
 
 
+def test_a_day_to_come_is_refused(tmp_path: Path) -> None:
+    """Nothing was detected then: the row says so; a day that has come somewhere on earth is one."""
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps([record(day) for day in ("2026-11-25", "2026-11-26", "2036-11-24")]))
+    found, reasons = starts(path)
+    assert found == [("exch1.bear.local", "15.1.2507.16", date(2026, 11, 25))]
+    assert reasons == [
+        f"first detected on {day}, which is to come (today is 2026-11-24)" for day in ("2026-11-26", "2036-11-24")
+    ]
+
+
 @pytest.mark.parametrize("text", ['[{"ServerFQDN": 1, "Build": 2, "FirstDetectedDate": 3}', "[" * 100_000])
 def test_what_is_no_json_is_told_in_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"r\.json: not JSON: ") as raised:
-        list(read_server_report(path))
+        list(read_server_report(path, TODAY))
     assert "\n" not in str(raised.value)
 
 

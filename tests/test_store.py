@@ -153,6 +153,16 @@ def test_overlap_is_counted(store: Store) -> None:
     assert store.imports()["overlap"].to_list() == [0, 1]
 
 
+def test_servers_without_a_domain_are_told(store: Store) -> None:
+    """A name of one label says not whose it is: told once, when the servers are new, unless the source says it."""
+    told = [handover(name) for name in ("ex04", "ex03", "ex02", "ex01", "mail.a.example", "192.0.2.1")]
+    record = add(store, [*told, handover("ex05", tenant="a.example")])
+    assert record.notes == (
+        "servers named without a domain: 4 (ex01, ex02, ex03, …): each counts as a tenant of its own",
+    )
+    assert not any("domain" in note for note in add(store, told, sha256="b").notes)
+
+
 def test_a_server_keeps_its_first_tenant(store: Store) -> None:
     """A tenant said first stays, one by the server's name too; the import says how many servers came with another."""
     add(store, [handover("a.example", tenant="first"), handover("a.example", tenant="second"), handover("b.example")])
@@ -184,9 +194,11 @@ def test_rounded_times_are_noticed(store: Store) -> None:
     told = add(store, [handover(sent_at=on_the_hour, messages=11), handover(sent_at=later, messages=89)])
     assert told.notes[0].startswith("11% of the messages were sent on minute 0 of an hour: if the source rounds")
     untold = add(
-        store, [handover("b", sent_at=on_the_hour, messages=10), handover("b", sent_at=later, messages=90)], sha256="b"
+        store,
+        [handover("b.example", sent_at=on_the_hour, messages=10), handover("b.example", sent_at=later, messages=90)],
+        sha256="b",
     )
-    few = add(store, [handover("c", sent_at=on_the_hour, messages=10)], sha256="c")
+    few = add(store, [handover("c.example", sent_at=on_the_hour, messages=10)], sha256="c")
     assert untold.notes == few.notes == ()
 
 

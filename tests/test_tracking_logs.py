@@ -115,6 +115,25 @@ def test_traps_of_real_logs(tmp_path: Path) -> None:
     assert not bad
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_log_that_went_through_powershell_is_one(tmp_path: Path, encoding: str, packed: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """`>` and Out-File write UTF-16 with a mark; copied together there is a mark in the midst, and all rows count."""
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    rows = "".join(
+        row(F2016, message_subject="Grüße 日本", at=f"2026-01-05T07:05:{n % 60:02}.000Z") for n in range(3_000)
+    )
+    one = (mark + header(F2016, "15.01.2507.006") + rows).replace("\n", "\r\n").encode(encoding)
+    content = one + one
+    path = written(tmp_path, gzip.compress(content) if packed else content, "export.log")
+    (source,) = find_sources(path)
+    assert source.options["kind"] == "tracking log"
+    handovers, rejects, _ = read(path)
+    assert len(handovers) == 6_000
+    assert rejects == []
+    assert {one[1:3] for one in handovers} == {("ex01.contoso.com", "15.1.2507.6")}
+
+
 def test_a_bad_row_costs_itself(tmp_path: Path) -> None:
     """Each is kept with its line and the reason, without subject or addresses; the rows beside it count."""
     good_row = row(F2016)

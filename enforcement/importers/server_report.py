@@ -4,7 +4,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,8 +55,8 @@ def is_server_report(path: Path) -> bool:
     )
 
 
-def read_server_report(path: Path) -> Iterator[Batch]:
-    """Read a report: a clock start for each server and build, or a reject.
+def read_server_report(path: Path, today: date) -> Iterator[Batch]:
+    """Read a report: a clock start for each server and build, or a reject, as of one first detected after today.
 
     Its builds are taken as smtp hops show them, so that no update is held against a server that its mail cannot show.
     A day written in numbers alone may have day or month first: the dates of the whole report tell which.
@@ -78,7 +78,7 @@ def read_server_report(path: Path) -> Iterator[Batch]:
                     str(Build.parse(_text(row, "build"))),
                     None,
                     str(Hop.SMTP),
-                    _day(_text(row, "first_detected_on"), day_first=day_first),
+                    _past(_day(_text(row, "first_detected_on"), day_first=day_first), today),
                 )
             )
         except ValueError as problem:
@@ -208,6 +208,13 @@ def _day(text: str, *, day_first: bool | None) -> date:
         day = None
     if day is None or not is_storable(day):
         raise ValueError(f"not a day: {shown(text)} (expected e.g. 2024-04-01)")
+    return day
+
+
+def _past(day: date, today: date) -> date:
+    """Expect a day that has come, in whatever zone it was written."""
+    if day > today + timedelta(days=1):
+        raise ValueError(f"first detected on {day}, which is to come (today is {today})")
     return day
 
 

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -148,7 +149,7 @@ def _log(path: Path, kind: str, own_hosts: tuple[str, ...], times_rounded_to: st
             builds = frozenset(release.build for release in shipped.load_catalogue().releases)
             return read_tracking_log(path, builds, report)
         if kind == "server report":
-            return read_server_report(path)
+            return read_server_report(path, datetime.now(tz=UTC).date())
         return read_decision_log(path, is_exim=kind == "decisions of Exim", report=report)
 
     log = Source(

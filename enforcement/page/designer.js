@@ -11,9 +11,10 @@ const SAYS = {
 const SINCE = ["unsupported_since", "missing_since", "exploited_since", "below_minimum_since"];
 const WINDOWS = ["top of the hour", "spread"];
 const STATES = { pass: "✓ pass", fail: "✗ fail", inconclusive: "? inconclusive", "computed on save": "… computed on save" };
-const ACTIONS = new Set(["ask", "error", "saved", "exported", "replayed", "remarks", "re", "from", "ms"]);
+const ACTIONS = new Set(["ask", "error", "saved", "exported", "replayed", "remarks", "noted", "page", "re", "from", "ms"]);
 const SVG = "http://www.w3.org/2000/svg";
-const STRIP = { left: 34, right: 8, top: 36, height: 132, bottom: 34 };
+const STRIP = { left: 34, right: 8, top: 56, height: 132, bottom: 34 };
+const PHASE_ROWS = 4; // as many names as stages of a few pixels have side by side, in the order of phases
 const TAIL = 0.16; // how much of the strip shows the last stage, which has no end
 const TOGETHER_MS = 900; // keys pressed in so short a time are undone together
 const WAITS_MS = 3000;
@@ -128,6 +129,10 @@ class Designer {
     if (mine) this.tell(told, entry);
     this.next();
     this.show();
+    if (!this.wasSeen && told.picture) {
+      this.wasSeen = true; // JupyterLab goes to the last cell when it runs all
+      this.root.scrollIntoView({ block: "start" });
+    }
     if (entry?.at != null && told.picture) this.measured(entry.at, told.ms);
   }
 
@@ -136,11 +141,17 @@ class Designer {
     if (told.error) this.say(told.error, "error");
     else if (told.ask) this.ask(told.ask);
     else if (told.saved) {
+      this.saved = told;
       this.say(`Saved to ${told.saved}. Computing who is hit…`);
       this.wish({ do: "replay" });
     } else if (told.replayed) {
       this.replayed = told.replayed;
-      this.say(`Replayed ${told.replayed.from} to ${told.replayed.to}: who is hit stands below the guardrails.`);
+      const { saved, page } = this.saved ?? {};
+      this.say(
+        `${saved ? `Saved to ${saved}. ` : ""}Replayed ${told.replayed.from} to ${told.replayed.to}: who is hit stands below ` +
+          `the guardrails.${page ? ` Its page: ${page}` : ""}`, // nothing behind the command, which is copied
+      );
+      this.saved = null;
     } else if (told.exported) {
       const done = told.exported;
       this.say(
@@ -154,7 +165,7 @@ class Designer {
     }
     if (["edit", "stage", "undo", "redo"].includes(entry.wish.do)) {
       this.replayed = null;
-      if (!told.error && this.message.dataset.kind !== "ask") this.say("");
+      if (!told.error && this.message.dataset.kind !== "ask") this.say(told.noted ?? "");
     }
     if (!["remarks", "focus", "replay", "export"].includes(entry.wish.do)) {
       clearTimeout(this.remarking);
@@ -219,7 +230,9 @@ class Designer {
             ["Write over it", { do: "save", path: this.fields.path.value, over }],
             ["Load the file instead", { do: "load", policy, anyway: true }],
           ]
-        : [["Load and lose them", { do: "load", policy, anyway: true }]];
+        : what === "make"
+          ? [["Make it anew", { do: "save", path: this.fields.path.value, over }]]
+          : [["Load and lose them", { do: "load", policy, anyway: true }]];
     const buttons = [...choices, ["Cancel", null]].map(([text, wish]) =>
       make("button", { type: "button", textContent: text, onclick: answer(wish) }),
     );
@@ -315,6 +328,8 @@ class Designer {
     this.cohorts = make("div", { className: "parts" });
     this.fields.window = make("select", { onchange: () => this.act("set", ["window"], this.fields.window.value) });
     for (const each of WINDOWS) this.fields.window.append(make("option", { value: each, textContent: each }));
+    this.fileHint = make("p", { className: "hint" });
+    this.beside = make("table", { className: "beside long" });
     const days = (place) => this.field("input", { type: "number", min: 0, max: 3660 }, () => place, (text) => text || null);
     this.fields.pause = days(["pause", "days_per_year"]);
     this.fields.clear = days(["clear_after_days"]);
@@ -342,6 +357,9 @@ class Designer {
         make("label", {}, "Pause days per tenant and year ", this.fields.pause),
         make("label", {}, "A spell ends after ", this.fields.clear, " days without"),
       ),
+      make("h4", { textContent: "Also in the file" }),
+      this.fileHint,
+      this.beside,
     );
 
     this.fields.ahead = make("input", {
@@ -435,6 +453,7 @@ class Designer {
     this.showStageTable();
     this.showRules();
     this.showCohorts();
+    this.showBeside();
     this.showPictures();
     this.showGuardrails();
     this.showDiffers();
@@ -521,11 +540,12 @@ class Designer {
     for (const [text, minutes] of this.minuteTexts) put(text, { x: STRIP.left - 5, y: at.y(minutes) + 4 });
   }
 
-  // The name of a phase stands once above the stages that have it, in a second row where it would meet another.
+  // The name of a phase stands once above the stages that have it, in the first row where it meets no other; where all
+  // are full it is left to the stage's own tooltip and to the stages as numbers.
   showPhases(runs, width) {
     const phases = (this.view.phases ?? []).length === runs.length && !this.view.problems?.length ? this.view.phases : this.shownPhases;
     this.shownPhases = phases?.length === runs.length ? phases : [];
-    const ends = [-1e9, -1e9];
+    const ends = Array(PHASE_ROWS).fill(-1e9);
     runs.forEach(({ part, x }, index) => {
       const name = this.shownPhases[index] ?? "";
       let last = index;
@@ -533,10 +553,11 @@ class Designer {
       const half = name.length * 3.1;
       const middle = Math.min(Math.max((x + runs[last].x2) / 2, STRIP.left + half), width - STRIP.right - half);
       const isFirst = name && name !== this.shownPhases[index - 1];
-      const row = middle - half > ends[0] + 8 ? 0 : 1;
-      if (isFirst) ends[row] = middle + half;
+      const row = ends.findIndex((end) => middle - half > end + 8);
+      const isShown = Boolean(isFirst) && row >= 0;
+      if (isShown) ends[row] = middle + half;
       part.phase.textContent = name;
-      put(part.phase, { x: middle, y: STRIP.top - 8 - 14 * row, visibility: isFirst ? "visible" : "hidden" });
+      put(part.phase, { x: middle, y: STRIP.top - 8 - 12 * Math.max(0, row), visibility: isShown ? "visible" : "hidden" });
     });
   }
 
@@ -822,6 +843,15 @@ class Designer {
       }
       this.markField(part.node, part.problem, "cohorts", index);
     });
+  }
+
+  // What has no field here is shown all the same, lest somebody think it gone.
+  showBeside() {
+    const { beside, target } = this.view;
+    if (!beside || same([beside, target], this.shownBeside)) return;
+    this.shownBeside = [beside, target];
+    this.fileHint.textContent = `Saving keeps it. To change it, save, edit ${target} in any editor, and load it again.`;
+    this.beside.replaceChildren(...beside.map(([what, words]) => make("tr", {}, make("th", { scope: "row", textContent: what }), make("td", { textContent: words }))));
   }
 
   showPictures() {
