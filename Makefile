@@ -78,10 +78,12 @@ lint: $(INSTALLED)  ## check style, types, layers and that requirements.lock is 
 	$(BIN)/python -m pytest tests/test_layers.py tests/test_project.py || failed=1; \
 	exit $$failed
 
-bench: $(INSTALLED)  ## measure the speed of what has to be fast (ARGS="--messages 10_000_000 --rounds 3" for a quick look)
+bench: $(INSTALLED)  ## measure what has to be fast, and how often forecasts hold (an hour; ARGS go to the kernel's part)
 	@failed=0; \
 	echo "== kernel"; $(BIN)/python tests/benchmarks/bench_kernel.py $(ARGS) || failed=1; \
-	echo "== mail"; $(BIN)/python tests/benchmarks/bench_mail.py || failed=1; \
+	for what in mail rollout frontier patching targets milter; do \
+		echo "== $$what"; $(BIN)/python tests/benchmarks/bench_$$what.py || failed=1; \
+	done; \
 	exit $$failed
 
 gallery: $(INSTALLED)  ## make the pictures of the README anew, from the pages themselves (needs Chromium; 2 min)

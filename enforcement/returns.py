@@ -79,10 +79,10 @@ class Returning:
 
     hazard, unsupported: of each week since the missing update, and since the end of support, where nothing is met;
     here, unsupported_here: the share not retired in it; updates: the chance that a week brings one. weights, values:
-    (lasting, passing) multipliers. clean: (2, classes), servers and their mail a day that miss nothing on day 0. pairs:
-    (servers and mail, pairs of classes, groups), what adds up a pair's groups; own, successor: its classes; week: of
-    each piece; pattern: days of mean mail in it. subject: share of a class's mail that the policy may touch. next:
-    where those of a class land who are out of support. mail: messages a day of each group.
+    (lasting, passing) multipliers. clean: (2, classes), servers and their mail a day that miss nothing on day 0.
+    weights: (servers and mail, groups); first: of each pair of classes, its first group; own, successor: its classes;
+    week: of each piece; pattern: days of mean mail in it. subject: share of a class's mail that the policy may touch.
+    next: where those of a class land who are out of support. mail: messages a day of each group.
     """
 
     n_weeks: int
@@ -95,7 +95,8 @@ class Returning:
     passing: tuple[Floats, Floats]
     passing_variance: float
     clean: Floats
-    pairs: Floats
+    weights: Floats
+    first: Ints
     own: Ints
     successor: Ints
     next: Ints
@@ -149,7 +150,8 @@ def returning(
         passing=gauss_nodes(inf if variance == 0 else 1 / variance, _NODES),
         passing_variance=variance,
         clean=clean,
-        pairs=_pairs(first, np.stack([fleet.servers, mail])),
+        weights=np.stack([fleet.servers, mail]),
+        first=first,
         own=fleet.own[first],
         successor=fleet.successor[first],
         next=following.argmax(axis=1),
@@ -159,13 +161,6 @@ def returning(
         mail=mail,
         exits=exits,
     )
-
-
-def _pairs(first: Ints, weights: Floats) -> Floats:
-    """Give the weights of each pair's groups, which begin at `first`, in a row: (weights, pairs, groups)."""
-    group = np.arange(weights.shape[1])
-    is_of = np.searchsorted(first, group, side="right") - 1 == np.arange(len(first))[:, np.newaxis]
-    return is_of * weights[:, np.newaxis]
 
 
 def _weekly(sums: Floats, n: int) -> Floats:
@@ -199,7 +194,10 @@ def flows(by: Returning, acts: Floats, supported: Floats) -> Floats:
     n_classes = len(by.subject)
     starts = np.searchsorted(by.week, np.arange(by.n_weeks + 1))
     found = np.zeros((by.n_weeks + 1, 2, n_classes))
-    to_own, everyone = by.pairs @ (acts * supported), by.pairs @ acts
+    # Added up in place of a product of matrices, which would be handed to threads of its own, in any order.
+    to_own, everyone = (
+        np.add.reduceat(by.weights[:, :, np.newaxis] * some, by.first, axis=1) for some in (acts * supported, acts)
+    )
     for target, part in ((by.own, to_own), (by.successor, everyone - to_own)):
         np.add.at(found.transpose(2, 1, 0), target, np.add.reduceat(part, starts, axis=2).swapaxes(0, 1))
     return found
