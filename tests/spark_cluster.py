@@ -16,6 +16,7 @@ from pathlib import Path
 from conftest import absent
 
 START_SECONDS = 90
+_QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 def expect_spark() -> Path:
@@ -58,6 +59,9 @@ def cluster(folder: Path, *, n_workers: int = 2) -> Iterator[Cluster]:
     settings = {
         "spark.executor.memory": "512m",
         "spark.driver.memory": "768m",
+        # What lives for seconds is not worth a second compiler.
+        "spark.driver.extraJavaOptions": _QUICK,
+        "spark.executor.extraJavaOptions": _QUICK,
         # An address that only Spark understands, as those of object stores are: viewfs://lake/mail.
         "spark.hadoop.fs.viewfs.mounttable.lake.link./mail": f"file://{folder / 'lake'}",
     }
