@@ -7,6 +7,7 @@ on the way, cohorts that begin on the way and leaving a product again are follow
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import inf
 from typing import Final
 
@@ -194,12 +195,18 @@ def flows(by: Returning, acts: Floats, supported: Floats) -> Floats:
     n_classes = len(by.subject)
     starts = np.searchsorted(by.week, np.arange(by.n_weeks + 1))
     found = np.zeros((by.n_weeks + 1, 2, n_classes))
-    # Added up in place of a product of matrices, which would be handed to threads of its own, in any order.
-    to_own, everyone = (
-        np.add.reduceat(by.weights[:, :, np.newaxis] * some, by.first, axis=1) for some in (acts * supported, acts)
-    )
+    to_own, everyone = _of_pairs(by, acts * supported), _of_pairs(by, acts)
     for target, part in ((by.own, to_own), (by.successor, everyone - to_own)):
         np.add.at(found.transpose(2, 1, 0), target, np.add.reduceat(part, starts, axis=2).swapaxes(0, 1))
+    return found
+
+
+def _of_pairs(by: Returning, some: Floats) -> Floats:
+    """Add up the groups of each pair of classes: (weights, pairs, pieces)."""
+    found = np.empty((len(by.weights), len(by.first), some.shape[1]))
+    for pair, (start, stop) in enumerate(pairwise([*by.first.tolist(), len(some)])):
+        # Not as a product of matrices: the library for these starts threads of its own, which wait for one another.
+        np.einsum("wg,gk->wk", by.weights[:, start:stop], some[start:stop], out=found[:, pair])
     return found
 
 
