@@ -82,7 +82,7 @@ bench: $(INSTALLED)  ## measure what has to be fast, and how often forecasts hol
 	@failed=0; \
 	echo "== kernel"; $(BIN)/python tests/benchmarks/bench_kernel.py $(ARGS) || failed=1; \
 	for what in mail rollout frontier patching targets milter; do \
-		echo "== $$what"; $(BIN)/python tests/benchmarks/bench_$$what.py || failed=1; \
+		echo "== $$what"; PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_$$what.py || failed=1; \
 	done; \
 	exit $$failed
 
