@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from enforcement.assumption_values import Figure
-from enforcement.chance import Floats, Ints
+from enforcement.chance import Floats, Ints, stream
+from enforcement.gamma import gamma_draws
 from enforcement.lives import LANDING, LEAVING, RETIRING, _patience_of, _uniform
 from enforcement.luck import luck
 from enforcement.response import Size, draw, kept_after
@@ -104,3 +105,21 @@ def test_factors_never_fall() -> None:
     """In every draw a harder measure has at least the factor of a milder one, and nothing has 1."""
     assert (WHOLE.factors[:, 0] == 1).all()
     assert (np.diff(WHOLE.factors, axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize("shape", [0.4, 1.0, 3.3])
+def test_the_squeeze_takes_what_the_logarithms_take(shape: float) -> None:
+    """The same numbers as by the rule of Marsaglia and Tsang without its short cut."""
+    n = 20_000
+    rng, d = stream(5), shape + (shape < 1) - 1 / 3
+    plain, left = np.empty(n), np.arange(n)
+    while len(left):
+        z, u = rng.standard_normal(len(left)), rng.random(len(left))
+        v = (1 + z / np.sqrt(9 * d)) ** 3
+        with np.errstate(divide="ignore", invalid="ignore"):
+            is_taken = (v > 0) & (np.log(u) < z * z / 2 + d * (1 - v + np.log(v)))
+        plain[left[is_taken]] = d * v[is_taken]
+        left = left[~is_taken]
+    if shape < 1:
+        plain *= rng.random(n) ** (1 / shape)
+    np.testing.assert_allclose(gamma_draws(np.full(n, shape), stream(5)), plain, rtol=1e-9)
